@@ -1,0 +1,33 @@
+# Which run of which chapter depends on what. `make study` calls this; alone: snakemake --cores all --config profile=smoke
+import sys
+from pathlib import Path
+
+PROFILE = config.get("profile", "laptop")
+RUNS = f"_build/runs/{PROFILE}"
+CHAPTERS = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
+# Every chapter imports the package and compares itself with the papers' numbers.
+PACKAGE = sorted(map(str, [*Path("cryostudy").rglob("*.py"), *Path("data/papers").glob("*.csv")]))
+
+
+rule all:
+    input:
+        expand(f"{RUNS}/{{name}}.ipynb", name=CHAPTERS),
+
+
+rule chapter:
+    input:
+        notebook="notebooks/{name}.ipynb",
+        package=PACKAGE,
+    output:
+        f"{RUNS}/{{name}}.ipynb",
+    log:
+        f"_build/logs/{PROFILE}/{{name}}.log",
+    params:
+        # The command of this very environment, whatever the search path says.
+        cryostudy=Path(sys.executable).with_name("cryostudy"),
+    # A chapter uses every core, so chapters run one after the other.
+    threads: workflow.cores
+    message:
+        f"Chapter {{wildcards.name}} at {PROFILE} scale (log: {{log}})"
+    shell:
+        "{params.cryostudy} chapter {wildcards.name} --profile {PROFILE} --out {output} > {log} 2>&1"
