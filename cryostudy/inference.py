@@ -44,8 +44,9 @@ def tiled(
     Raises:
         InputError: tiles too small for their overlap.
     """
-    if tile <= 2 * halo + blend:
-        raise InputError(f"tile of {tile} voxels must be larger than 2 x halo + blend = {2 * halo + blend}")
+    if tile - 2 * halo - blend < multiple or tile < 2 * halo + 3 * blend:
+        least = max(2 * halo + blend + multiple, 2 * halo + 3 * blend)
+        raise InputError(f"tile of {tile} voxels is too small for its overlap; use {least} or more")
     if out is None:
         out = np.zeros(volume.shape, np.float32)
     else:
@@ -53,7 +54,9 @@ def tiled(
     axes = [axis_tiles(n, tile, halo, blend, multiple) for n in volume.shape]
     tiles = list(itertools.product(*axes))
     with torch.inference_mode():
-        for parts in tqdm(tiles, desc="restore", unit="tile", disable=None if progress is None else not progress):
+        for parts in tqdm(
+            tiles, desc="restore", unit="tile", disable=None if progress is None else not progress
+        ):
             where = tuple(part[0] for part in parts)
             x = torch.from_numpy(np.ascontiguousarray(volume[where], dtype=np.float32)).to(device)
             y = function(x[None, None])[0, 0].float().cpu().numpy()
@@ -69,10 +72,11 @@ def axis_tiles(
     """Slices that cover an axis of `n` voxels and their blending weights, which sum to 1 at every voxel."""
     if n <= tile:
         return [(slice(0, n), np.ones(n, np.float32))]
-    step = max(multiple, (tile - 2 * halo - blend) // multiple * multiple)
-    starts = [0]
-    while starts[-1] + tile < n:
-        starts.append(starts[-1] + step)
+    step = (tile - 2 * halo - blend) // multiple * multiple
+    last = (
+        -(-(n - tile) // multiple) * multiple
+    )  # the last tile is moved back so that it is as large as the others
+    starts = [*range(0, last, step), last]
     slices = [slice(start, min(start + tile, n)) for start in starts]
     weights = [np.ones(s.stop - s.start, np.float32) for s in slices]
     ramp = ((np.arange(blend) + 0.5) / blend).astype(np.float32)
