@@ -84,6 +84,6 @@ def axis_tiles(
         overlap = slices[k].stop - slices[k + 1].start
         before = (overlap - blend) // 2
         rise = np.concatenate([np.zeros(before), ramp, np.ones(overlap - blend - before)]).astype(np.float32)
-        weights[k][-overlap:] *= 1 - rise
+        weights[k][len(weights[k]) - overlap :] *= 1 - rise
         weights[k + 1][:overlap] *= rise
     return list(zip(slices, weights, strict=True))
