@@ -54,9 +54,7 @@ def tiled(
     axes = [axis_tiles(n, tile, halo, blend, multiple) for n in volume.shape]
     tiles = list(itertools.product(*axes))
     with torch.inference_mode():
-        for parts in tqdm(
-            tiles, desc="restore", unit="tile", disable=None if progress is None else not progress
-        ):
+        for parts in tqdm(tiles, desc="restore", unit="tile", disable=None if progress is None else not progress):
             where = tuple(part[0] for part in parts)
             x = torch.from_numpy(np.ascontiguousarray(volume[where], dtype=np.float32)).to(device)
             y = function(x[None, None])[0, 0].float().cpu().numpy()
@@ -66,16 +64,12 @@ def tiled(
     return out
 
 
-def axis_tiles(
-    n: int, tile: int, halo: int, blend: int, multiple: int = 1
-) -> list[tuple[slice, NDArray[np.float32]]]:
+def axis_tiles(n: int, tile: int, halo: int, blend: int, multiple: int = 1) -> list[tuple[slice, NDArray[np.float32]]]:
     """Slices that cover an axis of `n` voxels and their blending weights, which sum to 1 at every voxel."""
     if n <= tile:
         return [(slice(0, n), np.ones(n, np.float32))]
     step = (tile - 2 * halo - blend) // multiple * multiple
-    last = (
-        -(-(n - tile) // multiple) * multiple
-    )  # the last tile is moved back so that it is as large as the others
+    last = -(-(n - tile) // multiple) * multiple  # the last tile is moved back so that it is as large as the others
     starts = [*range(0, last, step), last]
     slices = [slice(start, min(start + tile, n)) for start in starts]
     weights = [np.ones(s.stop - s.start, np.float32) for s in slices]

@@ -59,7 +59,9 @@ def test_bilateral_agrees_with_simpleitk():
     v = noise((14, 16, 18))
     v[:, :, 9:] += 4.0
     image = sitk.GetImageFromArray(v.numpy())
-    theirs = sitk.GetArrayFromImage(sitk.Bilateral(image, domainSigma=1.0, rangeSigma=2.0, numberOfRangeGaussianSamples=1000))
+    theirs = sitk.GetArrayFromImage(
+        sitk.Bilateral(image, domainSigma=1.0, rangeSigma=2.0, numberOfRangeGaussianSamples=1000)
+    )
     ours = bilateral_filter(v, 1.0, 2.0, radius=3).numpy()
     inside = (slice(4, -4),) * 3
     assert np.abs(ours - theirs)[inside].max() < 0.02 * np.ptp(v.numpy())

@@ -66,9 +66,7 @@ def test_memory_maps_and_integers_go_in(tmp_path):
 
 def test_no_tile_is_larger_than_asked():
     seen = []
-    tiled(
-        lambda x: (seen.append(x.shape), x)[1], np.zeros((10, 40, 40), np.float32), tile=16, halo=2, blend=2
-    )
+    tiled(lambda x: (seen.append(x.shape), x)[1], np.zeros((10, 40, 40), np.float32), tile=16, halo=2, blend=2)
     assert max(max(s) for s in seen) <= 16
 
 
