@@ -42,9 +42,7 @@ def check_volume(data: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: voxels of type {data.dtype}; give integers or real numbers")
     if min(data.shape) < MIN_SIDE:
         size = " x ".join(map(str, data.shape))
-        raise InputError(
-            f"{name}: too small ({size} voxels in z, y, x); every side needs at least {MIN_SIDE} voxels"
-        )
+        raise InputError(f"{name}: too small ({size} voxels in z, y, x); every side needs at least {MIN_SIDE} voxels")
     n_bad, first = 0, (0, 0, 0)
     low, high = np.inf, -np.inf
     for slab in slabs(data.shape):
@@ -59,9 +57,7 @@ def check_volume(data: np.ndarray, name: str) -> None:
             low, high = min(low, block.min()), max(high, block.max())
     if n_bad:
         what = "voxel is" if n_bad == 1 else "voxels are"
-        raise InputError(
-            f"{name}: {n_bad} {what} NaN or infinite, the first at (z, y, x) = {first}; repair or crop it"
-        )
+        raise InputError(f"{name}: {n_bad} {what} NaN or infinite, the first at (z, y, x) = {first}; repair or crop it")
     if low == high:
         raise InputError(f"{name}: constant, every voxel is {low:g}; give a volume with content")
 

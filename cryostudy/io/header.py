@@ -74,17 +74,11 @@ def _layout(raw: bytes, order: str, file_size: int | None, name: str) -> Layout:
     if min(shape) < 1 or n_extended < 0 or not (has_map_id or mode in _MODES or mode in _COMPLEX):
         raise InputError(f"{name}: not an MRC file, or its header is damaged; give an MRC volume or stack")
     if mode in _COMPLEX:
-        raise InputError(
-            f"{name}: complex data (MRC mode {mode}, a Fourier transform); give the real-space data"
-        )
+        raise InputError(f"{name}: complex data (MRC mode {mode}, a Fourier transform); give the real-space data")
     if mode not in _MODES:
-        raise InputError(
-            f"{name}: MRC mode {mode} is not supported; convert it to mode 2 (IMOD: newstack -mode 2)"
-        )
+        raise InputError(f"{name}: MRC mode {mode} is not supported; convert it to mode 2 (IMOD: newstack -mode 2)")
     if 401 <= fields["ispg"] <= 630 and shape[0] != fields["mz"]:
-        raise InputError(
-            f"{name}: a stack of several volumes (space group {fields['ispg']}); give one volume"
-        )
+        raise InputError(f"{name}: a stack of several volumes (space group {fields['ispg']}); give one volume")
     code = "u1" if mode == 0 and _bytes_are_unsigned(raw, fields, has_map_id) else _MODES[mode]
     layout = Layout(
         _clean(fields, order, raw, has_map_id),

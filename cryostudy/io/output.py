@@ -104,9 +104,7 @@ def create_volume(
             os.replace(partial, target)
 
 
-def _start(
-    path: str | Path, shape: Sequence[int], voxel_size: float | None, protect: Sequence[str | Path]
-) -> Path:
+def _start(path: str | Path, shape: Sequence[int], voxel_size: float | None, protect: Sequence[str | Path]) -> Path:
     """The checks that both writers share; returns the path with symbolic links followed."""
     target = check_output(path, protect).resolve()
     if len(shape) != 3 or min(shape) < 1:

@@ -65,9 +65,7 @@ def _read(path: Path, mmap: bool, min_sections: int) -> Volume:
             layout = parse_header(stream.read(HEADER_BYTES), None if unpack else size, str(path))
             if layout.shape[0] < min_sections:
                 n_rows, n_columns = layout.shape[1:]
-                raise InputError(
-                    f"{path}: a single 2-D image of {n_rows} x {n_columns} pixels; give a 3-D volume"
-                )
+                raise InputError(f"{path}: a single 2-D image of {n_rows} x {n_columns} pixels; give a 3-D volume")
             extended = _read_exactly(stream, layout.offset - HEADER_BYTES, path)
             data = _read_packed(stream, layout, path) if unpack else _read_plain(stream, layout, path, mmap)
     except MemoryError as error:
