@@ -1,0 +1,85 @@
+"""Fitted denoisers and restored volumes under `_build/`, so that no chapter or benchmark trains twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryostudy.data import Acquisition
+from cryostudy.io.checks import slabs
+from cryostudy.methods import Denoiser, Method
+from cryostudy.records import build_folder, package_hash
+from cryostudy.training import write_aside
+
+
+def data_hash(acquisition: Acquisition) -> str:
+    """SHA-256 of everything a method may learn from: volumes, halves, tilt series, angles."""
+    digest = hashlib.sha256(json.dumps([acquisition.tilt_angles, acquisition.voxel_size]).encode())
+    arrays: Sequence[NDArray[Any] | None] = [acquisition.full, *(acquisition.halves or ()), acquisition.tilt_series]
+    for array in arrays:
+        if array is None:
+            continue
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        for slab in slabs(array.shape):
+            digest.update(np.ascontiguousarray(array[slab]))
+    return digest.hexdigest()
+
+
+def key(method: Method, acquisition: Acquisition, seed: int) -> str:
+    """What names an artefact: method, hyper-parameters, data, seed and package."""
+    parts = [method.name, method.parameters(), seed, data_hash(acquisition), package_hash()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def fitted(
+    method: Method,
+    acquisition: Acquisition,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    folder: Path | None = None,
+    progress: bool | None = None,
+) -> Denoiser:
+    """The denoiser of this method, data and seed: the one kept, or trained now (resuming a run cut short).
+
+    Args:
+        folder: where artefacts are kept; default `_build/artefacts`.
+    """
+    place = (folder or build_folder() / "artefacts") / f"{method.name}-{key(method, acquisition, seed)}"
+    kept = place / "denoiser.pt"
+    if kept.exists():
+        return Denoiser.load(kept)
+    denoiser = method.fit(acquisition, seed=seed, device=device, folder=place, progress=progress)
+    denoiser.save(kept)
+    (place / "checkpoint.pt").unlink(missing_ok=True)
+    return denoiser
+
+
+def restored(
+    method: Method,
+    acquisition: Acquisition,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    folder: Path | None = None,
+    progress: bool | None = None,
+) -> NDArray[np.float32]:
+    """The acquisition's full volume restored by this method, kept beside the denoiser."""
+    place = (folder or build_folder() / "artefacts") / f"{method.name}-{key(method, acquisition, seed)}"
+    kept = place / "restored.npy"
+    if not kept.exists():
+        denoiser = fitted(method, acquisition, seed=seed, device=device, folder=folder, progress=progress)
+        volume = denoiser(acquisition.full, device=device, progress=progress)
+
+        def write(aside: Path) -> None:
+            with aside.open("wb") as file:
+                np.save(file, volume)
+
+        write_aside(kept, write)
+    return np.load(kept)

@@ -1,0 +1,188 @@
+"""What every method is, and the denoiser that fitting one gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryostudy.data import Acquisition
+from cryostudy.errors import InputError
+from cryostudy.io import statistics, valid_mask
+from cryostudy.io.checks import slabs
+from cryostudy.training import History, choose_device, write_aside
+
+PROFILES = ("smoke", "laptop", "gpu")
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A restoration method; the fields of a subclass are its hyper-parameters, with the paper's values as defaults.
+
+    A subclass sets `name`, `summary` (one line for `cryostudy methods`), `needs` (fields of the acquisition that
+    must be there) and `scales` (fields that the profiles `smoke` and `laptop` change; `gpu` is the paper), and defines
+    :meth:`fit` and :meth:`apply`.
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+    scales: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @classmethod
+    def at(cls, profile: str, **changes: Any) -> Self:
+        """The method at the scale of a profile, with `changes` to single hyper-parameters.
+
+        Raises:
+            InputError: unknown profile or hyper-parameter.
+        """
+        if profile not in PROFILES:
+            raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in changes:
+            if name not in known:
+                raise InputError(f"{cls.name} has no parameter {name!r}; it has {', '.join(known)}")
+        return cls(**cls.scales.get(profile, {}) | changes)
+
+    def parameters(self) -> dict[str, Any]:
+        """The hyper-parameters by name."""
+        return dataclasses.asdict(self)
+
+    def check(self, acquisition: Acquisition) -> None:
+        """Raises InputError when the acquisition lacks what the method needs."""
+        for need in self.needs:
+            if getattr(acquisition, need) is None:
+                raise InputError(f"{self.name} needs {need.replace('_', ' ')}, which {acquisition.name} does not have")
+
+    def fit(
+        self,
+        acquisition: Acquisition,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        folder: Path | None = None,
+        progress: bool | None = None,
+    ) -> Denoiser:
+        """Learn from one acquisition.
+
+        Args:
+            seed: of everything random here. device: "auto", "cpu", "cuda", "cuda:1".
+            folder: where a training run leaves its checkpoint and log, and resumes from.
+            progress: show bars; default (None) only on a terminal.
+        """
+        raise NotImplementedError
+
+    def apply(
+        self,
+        state: State,
+        volume: NDArray[Any],
+        normalise: Standardise,
+        out: NDArray[np.float32] | None,
+        device: str,
+        progress: bool | None,
+    ) -> NDArray[np.float32]:
+        """Restore a volume (z, y, x) with fitted weights; the result is in units of the normalised volume."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """Volume -> zero mean, unit variance, and back. A zero border stays out of the statistics and stays zero."""
+
+    mean: float
+    deviation: float
+    border: bool
+
+    @classmethod
+    def of(cls, volume: NDArray[Any]) -> Standardise:
+        """The statistics of a volume (z, y, x), also of a memory map.
+
+        Raises:
+            InputError: the volume is constant.
+        """
+        mean, deviation = statistics(volume)
+        if not deviation > 0:
+            raise InputError("the volume is constant; there is nothing to restore")
+        border = any(not valid_mask(np.asarray(volume[slab])).all() for slab in slabs(volume.shape))
+        return cls(mean, deviation, border)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = (x - self.mean) / self.deviation
+        return torch.where(x == 0, 0.0, y) if self.border else y
+
+    def undo(self, restored: NDArray[np.float32], volume: NDArray[Any]) -> None:
+        """Back to the units of `volume`, in place."""
+        for slab in slabs(volume.shape):
+            restored[slab] *= self.deviation
+            restored[slab] += self.mean
+            if self.border:
+                restored[slab][~valid_mask(np.asarray(volume[slab]))] = 0
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A fitted method: a callable volume -> volume that can be saved, loaded and run on a memory map.
+
+    `state`: weights by name. `history`: of the training run, None where nothing was trained.
+    """
+
+    method: Method
+    state: State
+    history: History | None = None
+
+    def __call__(
+        self,
+        volume: NDArray[Any],
+        *,
+        out: NDArray[np.float32] | None = None,
+        device: str = "auto",
+        progress: bool | None = None,
+    ) -> NDArray[np.float32]:
+        """Restore a volume (z, y, x); the result has its grey values' mean and scale.
+
+        Args:
+            out: float32 array or memory map to write into, made here by default.
+        """
+        normalise = Standardise.of(volume)
+        restored = self.method.apply(self.state, volume, normalise, out, choose_device(device), progress)
+        normalise.undo(restored, volume)
+        return restored
+
+    def save(self, path: Path) -> None:
+        """Write the denoiser, atomically."""
+        content = {
+            "method": self.method.name,
+            "parameters": self.method.parameters(),
+            "state": {name: value.cpu() for name, value in self.state.items()},
+            "history": vars(self.history) if self.history else None,
+        }
+        write_aside(path, lambda aside: torch.save(content, aside))
+
+    @staticmethod
+    def load(path: Path) -> Denoiser:
+        """Read a denoiser written by :meth:`save`.
+
+        Raises:
+            InputError: the file is missing or is no denoiser of this study.
+        """
+        from cryostudy.methods import get  # the registry imports the methods, which import this module
+
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in content["parameters"].items()}
+            method = get(content["method"])(**parameters)
+            history = History(**content["history"]) if content["history"] else None
+            return Denoiser(method, content["state"], history)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such denoiser") from None
+        except InputError:
+            raise
+        except Exception as error:  # pickle, zip and key errors alike: not one of ours
+            raise InputError(f"{path}: not a denoiser saved by cryostudy ({type(error).__name__})") from None

@@ -1,0 +1,21 @@
+"""Metrics: plain functions of volumes (z, y, x), one concept a file. Higher is better, except where noted."""
+
+from cryostudy.metrics.correlation import correlation, correlation_outside_wedge
+from cryostudy.metrics.fsc import FSC, fsc, fsc_even_odd
+from cryostudy.metrics.scaling import affine_fit, to_unit_range
+from cryostudy.metrics.signal import psnr
+from cryostudy.metrics.similarity import ssim
+from cryostudy.metrics.summary import against_truth
+
+__all__ = [
+    "FSC",
+    "affine_fit",
+    "against_truth",
+    "correlation",
+    "correlation_outside_wedge",
+    "fsc",
+    "fsc_even_odd",
+    "psnr",
+    "ssim",
+    "to_unit_range",
+]

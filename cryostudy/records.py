@@ -1,0 +1,217 @@
+"""What ran, on what, from what, with what result: one JSON record a run.
+
+`book/records.md` explains every field to readers; keep the two in step.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cryostudy import __version__
+from cryostudy.errors import InputError
+from cryostudy.training import choose_device, write_aside
+
+PACKAGE = Path(__file__).resolve().parent
+REPOSITORY = PACKAGE.parent
+PACKAGES = ("torch", "numpy", "scipy", "mrcfile", "lightning", "scikit-image", "matplotlib", "papermill")
+
+
+def build_folder() -> Path:
+    """Where runs and artefacts go: $CRYOSTUDY_BUILD, else `_build` in the checkout, else in the current folder."""
+    if named := os.environ.get("CRYOSTUDY_BUILD"):
+        return Path(named)
+    root = REPOSITORY if (REPOSITORY / "notebooks").is_dir() else Path.cwd()
+    return root / "_build"
+
+
+@functools.cache
+def package_hash() -> str:
+    """SHA-256 over the package's own files (paths and contents): two equal hashes mean equal code."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".json")):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_hash(notebook: Path) -> str:
+    """SHA-256 over the code cells of a notebook, outputs, prose and injected parameters left out."""
+    cells = json.loads(notebook.read_text())["cells"]
+    generated = {"injected-parameters", "record"}
+    code = [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and not generated & set(cell["metadata"].get("tags", []))
+    ]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+
+
+def commit() -> str:
+    """The checkout's commit, with "+changes" when files differ from it; "" outside a checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "cryostudy") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def device_name(device: str = "auto") -> str:
+    """The device in words, as it stands beside every figure."""
+    device = choose_device(device)
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{model} CPU, {torch.get_num_threads()} threads"
+
+
+def peak_memory(device: str = "auto") -> dict[str, float]:
+    """Largest memory of this process so far in MiB: `host`, and `device` on a GPU."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    found = {"host_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    if choose_device(device).startswith("cuda"):
+        found["device_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return found
+
+
+@dataclass
+class Record:
+    """One run while it goes on. Start it with :func:`start`, end it with :meth:`finish`."""
+
+    name: str
+    content: dict[str, Any]
+    started: float = field(default_factory=time.monotonic)
+
+    def data(self, acquisition: Any) -> None:
+        """Note a data set by its name and description (noise model, level, seed)."""
+        self.content["data"][acquisition.name] = acquisition.description
+
+    def add(self, name: str, metrics: Mapping[str, float | int | str]) -> None:
+        """Add the metrics of one thing, e.g. `add("white.gaussian", {"cc": 0.9})`.
+
+        Raises:
+            InputError: a value is NaN: a metric that could not be computed has no place in a record.
+        """
+        for key, value in metrics.items():
+            if isinstance(value, float) and math.isnan(value):
+                raise InputError(f"record {self.name}: {name}.{key} is NaN")
+        self.content["metrics"].setdefault(name, {}).update(metrics)
+
+    def finish(self, folder: Path | None = None) -> Path:
+        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS or `_build/runs/PROFILE/records`)."""
+        self.content["wall_seconds"] = round(time.monotonic() - self.started, 2)
+        self.content["peak_memory"] = peak_memory(self.content["device_asked"])
+        if folder is None:
+            named = os.environ.get("CRYOSTUDY_RECORDS")
+            folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "records"
+        path = folder / f"{self.name}.json"
+        text = json.dumps(self.content, indent=1, ensure_ascii=False, default=str)
+        write_aside(path, lambda aside: aside.write_text(text + "\n"))
+        return path
+
+    def glue(self) -> None:
+        """Hand every metric of this record to the page, as `{glue:text}` keys `thing.metric`; call it in a notebook."""
+        for name, metrics in self.content["metrics"].items():
+            for key, value in metrics.items():
+                glue(f"{name}.{key}", readable(value))
+        for key in ("profile", "seed", "device", "wall_seconds"):
+            glue(f"run.{key}", readable(self.content[key]))
+
+
+def start(
+    name: str,
+    *,
+    parameters: Mapping[str, Any],
+    profile: str,
+    seed: int,
+    device: str = "auto",
+    inputs: Sequence[Path | str] = (),
+) -> Record:
+    """Begin the record of a run.
+
+    Args:
+        name: of the chapter or run; names the file. parameters: everything the user could set.
+        inputs: files that were read; their SHA-256 is kept.
+    """
+    notebook = REPOSITORY / "notebooks" / f"{name}.ipynb"
+    return Record(
+        name,
+        {
+            "name": name,
+            "profile": profile,
+            "parameters": dict(parameters),
+            "seed": seed,
+            "device": device_name(device),
+            "device_asked": device,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data": {},
+            "metrics": {},
+            "inputs": {Path(path).name: file_hash(Path(path)) for path in inputs},
+            "notebook_sha256": code_hash(notebook) if notebook.exists() else "",
+            "package_sha256": package_hash(),
+            "commit": commit(),
+            "versions": {"python": platform.python_version(), "cryostudy": __version__}
+            | {package: version(package) for package in PACKAGES},
+        },
+    )
+
+
+def version(package: str) -> str:
+    """The installed version, "" if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def readable(value: Any) -> str:
+    """A metric as prose shows it: three or four significant digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:d}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if abs(value) < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def glue(name: str, text: str) -> None:
+    """Put a text under a glue key into the executed notebook (MyST-NB's format; needs nothing but IPython)."""
+    from IPython.display import display
+
+    prefix = "application/papermill.record/"
+    metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    display({f"{prefix}text/plain": text}, raw=True, metadata=metadata)
