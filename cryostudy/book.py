@@ -1,0 +1,252 @@
+"""Builds the site from executed chapters, and publishes them: `python -m cryostudy.book build|publish`.
+
+Jupyter Book reads a staged copy of `_config.yml`, `_toc.yml` and `book/` with the executed chapters put in at
+`book/chapters/`, the path they have in the repository, so that launch buttons lead to files that exist.
+"""
+
+import argparse
+import ast
+import base64
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from cryostudy import records
+from cryostudy.errors import CryostudyError, InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = "book/chapters"
+RECORDS = "data/results"
+# The cell of a chapter whose picture stands on the front page once the chapter is published.
+FRONT_TAG = "front-picture"
+FRONT_PICTURE = "book/images/front.png"
+MAX_NOTEBOOK_BYTES = 1_000_000
+# A page whose text, title apart, is shorter than this was not written or not built.
+MIN_PAGE_CHARACTERS = 200
+# Cells longer than this are folded; a chapter's visible code stays short.
+MAX_VISIBLE_LINES = 12
+STALE_NOTE = """
+:::{warning} The package has changed since this chapter ran
+The code of `cryostudy` that made these numbers differs from the code of this site, so a new run may give others. The
+record below names the commit.
+:::
+"""
+# What the pages ask of MathJax: TeX in, HTML out, its own fonts. The rest of the 24 MB package stays out of the site.
+MATHJAX_KEPT = ("tex-chtml.js", "output/chtml/fonts/woff-v2/", "input/tex/extensions/", "LICENSE")
+
+
+def build(chapters: Path, out: Path, record_dir: Path | None = None, root: Path = ROOT) -> Path:
+    """Builds the site from the executed notebooks in `chapters` into `out`; returns the path of its `index.html`.
+
+    `record_dir` holds the chapters' records (default: `chapters/records`). Chapters of `_toc.yml` that are absent from
+    `chapters` are left out with a note on stderr. Nothing is built when nothing has changed since the last build.
+
+    Raises InputError when no chapter is there or one was never executed, CryostudyError when Jupyter Book reports an
+    error or a warning, or when a built page is empty.
+    """
+    stage = out.with_name(f"{out.name}.stage")
+    pages, missing = stage_book(chapters, record_dir or chapters / "records", stage, root)
+    if missing:
+        print(f"NOTE: left out, because {chapters} does not hold them: {', '.join(missing)}", file=sys.stderr)
+    fingerprint = _fingerprint(stage)
+    mark = out / ".fingerprint"
+    if mark.is_file() and mark.read_text() == fingerprint:
+        shutil.rmtree(stage)
+        return out / "index.html"
+    # A chapter that is left out may be linked from others: then, and only then, warnings do not stop the build.
+    html = _jupyter_book(stage, strict=not missing)
+    check_pages(html, pages)
+    _drop_unused_mathjax(html)
+    (html / ".fingerprint").write_text(fingerprint)
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.move(html, out)
+    shutil.rmtree(stage)
+    return out / "index.html"
+
+
+def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT) -> tuple[list[str], list[str]]:
+    """Writes the source of the site to `stage`; returns the names of its pages and of the chapters left out."""
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("chapters"))
+    shutil.copy(root / "_config.yml", stage)
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    missing = []
+    for part in toc["parts"]:
+        files = [entry["file"] for entry in part["chapters"]]
+        absent = [f for f in files if f.startswith(CHAPTERS) and not (chapters / f"{Path(f).name}.ipynb").is_file()]
+        part["chapters"] = [{"file": f} for f in files if f not in absent]
+        missing += [Path(f).name for f in absent]
+    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    (stage / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    pages = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
+    names = [Path(page).name for page in pages if page.startswith(CHAPTERS)]
+    if not names:
+        raise InputError(f"{chapters}: no executed chapter here; run make study, or cryostudy chapter NAME")
+    (stage / CHAPTERS).mkdir()
+    package = records.package_hash()
+    for name in names:
+        notebook = nbformat.read(chapters / f"{name}.ipynb", as_version=4)
+        if not any(cell.get("outputs") for cell in notebook.cells):
+            raise InputError(f"{chapters / name}.ipynb: has no outputs, so it was never executed; run the chapter")
+        ran_with = {json.loads(path.read_text())["package_sha256"] for path in record_dir.glob(f"{name}*.json")}
+        stage_notebook(notebook, stale=bool(ran_with - {package}))
+        nbformat.write(notebook, stage / CHAPTERS / f"{name}.ipynb")
+    return pages, missing
+
+
+def stage_notebook(notebook: nbformat.NotebookNode, stale: bool) -> None:
+    """Prepares an executed chapter for reading, in place: parameters once, long code folded, a note when `stale`."""
+    injected = [cell for cell in notebook.cells if "injected-parameters" in _tags(cell)]
+    for cell in injected:
+        for original in (cell for cell in notebook.cells if "parameters" in _tags(cell)):
+            original.source = _with_values(original.source, cell.source)
+        notebook.cells.remove(cell)
+    for cell in notebook.cells:
+        untouched = not any(tag.startswith(("hide-", "remove-")) for tag in _tags(cell))
+        if cell.cell_type == "code" and untouched and len(cell.source.splitlines()) > MAX_VISIBLE_LINES:
+            cell.metadata["tags"] = [*_tags(cell), "hide-input"]
+    if stale:
+        title, _, rest = notebook.cells[0].source.partition("\n")
+        notebook.cells[0].source = f"{title}\n{STALE_NOTE}{rest}"
+
+
+def check_pages(html: Path, pages: list[str]) -> None:
+    """Raises CryostudyError naming every page of `pages` that is absent from the built site `html` or empty."""
+    from bs4 import BeautifulSoup
+
+    empty = []
+    for page in pages:
+        path = html / f"{page}.html"
+        article = BeautifulSoup(path.read_text(), "html.parser").find("article") if path.is_file() else None
+        for title in article.find_all("h1") if article else ():
+            title.decompose()
+        if article is None or len(" ".join(article.get_text().split())) < MIN_PAGE_CHARACTERS:
+            empty.append(page)
+    if empty:
+        raise CryostudyError(f"the site was not built: no content on {', '.join(empty)}")
+
+
+def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
+    """Copies chapter `name`, executed at `profile` scale, and its records to where they are published.
+
+    The picture of a cell tagged `front-picture` becomes the one on the front page. Returns the files written.
+    Raises InputError when the run or its records are absent, hold a path of this machine, or exceed 1 MB.
+    """
+    runs = root / "_build" / "runs" / profile
+    source = runs / f"{name}.ipynb"
+    if not source.is_file():
+        raise InputError(f"{source}: no such run; first run: cryostudy chapter {name} --profile {profile}")
+    notebook = nbformat.read(source, as_version=4)
+    for key in ("input_path", "output_path"):
+        notebook.metadata.get("papermill", {}).pop(key, None)
+    text = nbformat.writes(notebook)
+    if len(text.encode()) > MAX_NOTEBOOK_BYTES:
+        raise InputError(
+            f"{source}: {len(text.encode()) / 1e6:.1f} MB, more than the 1 MB that is published; "
+            "make its pictures fewer or smaller, or save them as JPEG"
+        )
+    run_records = sorted((runs / "records").glob(f"{name}*.json"))
+    if not run_records:
+        raise InputError(f"{runs / 'records'}: no record of {name}; run the chapter again")
+    for path, content in [(source, text), *((path, path.read_text()) for path in run_records)]:
+        for place in {str(root), str(Path.home())} - {"/"}:
+            if place in content:
+                raise InputError(f"{path}: holds {place}, a path of this machine; let the chapter use relative paths")
+    for old in (root / RECORDS).glob(f"{name}*.json"):
+        old.unlink()
+    written = [root / CHAPTERS / source.name, *(root / RECORDS / path.name for path in run_records)]
+    for path in written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    written[0].write_text(text)
+    for path in run_records:
+        shutil.copy(path, root / RECORDS)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []) if FRONT_TAG in _tags(cell) else []:
+            if picture := output.get("data", {}).get("image/png"):
+                written.append(root / FRONT_PICTURE)
+                written[-1].write_bytes(base64.b64decode(picture))
+    return written
+
+
+def _tags(cell: nbformat.NotebookNode) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+def _with_values(parameters: str, injected: str) -> str:
+    """The parameters cell with the values that papermill injected, its comments kept."""
+    values = {
+        target.id: ast.unparse(node.value)
+        for node in ast.parse(injected).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    text = parameters.encode()
+    starts = [0, *(i + 1 for i, byte in enumerate(text) if byte == ord("\n"))]
+    for node in reversed(ast.parse(parameters).body):
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(node, ast.Assign) and isinstance(target, ast.Name) and target.id in values:
+            first, last = node.value.lineno, node.value.end_lineno or node.value.lineno
+            start, end = starts[first - 1] + node.value.col_offset, starts[last - 1] + (node.value.end_col_offset or 0)
+            text = text[:start] + values[target.id].encode() + text[end:]
+    return text.decode()
+
+
+def _fingerprint(stage: Path) -> str:
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(stage.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(stage)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _jupyter_book(stage: Path, strict: bool) -> Path:
+    """Runs Jupyter Book on `stage`; returns the folder of the built pages."""
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(stage), "--quiet", "--keep-going", "--nitpick", *(["--warningiserror"] if strict else [])]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode or not strict:
+        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+    if done.returncode:
+        raise CryostudyError("Jupyter Book failed, or warned, which counts as failing; see above")
+    return stage / "_build" / "html"
+
+
+def _drop_unused_mathjax(html: Path) -> None:
+    mathjax = html / "_static" / "mathjax"
+    for path in mathjax.rglob("*"):
+        if path.is_file() and not path.relative_to(mathjax).as_posix().startswith(MATHJAX_KEPT):
+            path.unlink()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cryostudy.book", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    building = commands.add_parser("build", help="build the site from executed chapters")
+    building.add_argument("--chapters", type=Path, required=True, help="folder of the executed notebooks")
+    building.add_argument("--records", type=Path, help="folder of their records (default: CHAPTERS/records)")
+    building.add_argument("--out", type=Path, required=True, help="folder for the site; replaced as a whole")
+    publishing = commands.add_parser("publish", help="copy an executed chapter to where it is published")
+    publishing.add_argument("chapter")
+    publishing.add_argument("profile")
+    args = parser.parse_args(argv)
+    try:
+        if args.command == "build":
+            print(f"The site is at {build(args.chapters, args.out, args.records)}")
+        else:
+            for path in publish(args.chapter, args.profile):
+                print(f"wrote {path.relative_to(ROOT)}")
+    except CryostudyError as error:
+        print(f"cryostudy: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
