@@ -1,0 +1,181 @@
+"""The command line: `cryostudy restore | methods | simulate | chapter | fetch`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cryostudy import __version__
+from cryostudy.errors import CryostudyError, InputError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+    warnings.showwarning = lambda message, *_, **__: print(f"cryostudy: note: {message}", file=sys.stderr)
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except CryostudyError as error:
+        print(f"cryostudy: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cryostudy: stopped; run the same command again to go on from the last checkpoint", file=sys.stderr)
+        return 130
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"cryostudy: {place}{error.strerror or error}; free space or choose another folder", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("cryostudy: out of memory; use --profile laptop, or crop the volume", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser; its texts are the manual."""
+    top = argparse.ArgumentParser(
+        prog="cryostudy",
+        description="Restore cryo-electron tomograms, and re-run the study that says which method to trust.",
+    )
+    top.add_argument("--version", action="version", version=f"cryostudy {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    p = commands.add_parser(
+        "restore", help="restore a tomogram",
+        description="Train a method on a tomogram and restore it. A training run cut short goes on where it was.",
+        epilog="example: cryostudy restore tomogram.mrc --method volume_shuffle --out restored.mrc",
+    )  # fmt: skip
+    p.add_argument("input", nargs="?", type=Path, help="the tomogram (MRC)")
+    p.add_argument("--even", type=Path, help="half-tomogram from even tilts or frames")
+    p.add_argument("--odd", type=Path, help="half-tomogram from odd tilts or frames")
+    p.add_argument(
+        "--tilt-series", type=Path, help="tilt stack to reconstruct first; needs --tilt-file and --thickness"
+    )
+    p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc")
+    p.add_argument("--thickness", type=int, help="thickness of the reconstruction, voxels")
+    p.add_argument("--method", default="volume_shuffle", help="see `cryostudy methods` (default: %(default)s)")
+    p.add_argument("--out", type=Path, help="the restored tomogram (default: INPUT_METHOD.mrc beside the input)")
+    p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
+    p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                   help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
+    p.add_argument("--voxel-size", type=float, help="Å, where the header has none")
+    p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    p.set_defaults(run=restore)
+
+    p = commands.add_parser("methods", help="list the methods", description="List the methods and what they need.")
+    p.add_argument("name", nargs="?", help="show one method with its parameters at every profile")
+    p.set_defaults(run=list_methods)
+
+    p = commands.add_parser(
+        "simulate", help="simulate a recording with known truth",
+        description="Simulate a specimen and its recording; writes full, even, odd, truth and clean volumes, the tilt "
+        "series with its angles, and particles.json.",
+    )  # fmt: skip
+    p.add_argument("--out", type=Path, required=True, help="folder to write into (new or empty)")
+    p.add_argument(
+        "--shape", type=int, nargs=3, default=(96, 96, 96), metavar=("Z", "Y", "X"), help="(default: 96 96 96)"
+    )
+    p.add_argument("--noise", default="ddw", help="ddw, awgn, poisson, mixture or white (default: %(default)s)")
+    p.add_argument("--level", type=float, help="SNR for ddw and white, sigma for awgn ... (default: the preset's)")
+    p.add_argument("--tilt-range", type=float, default=60.0, help="degrees to either side (default: %(default)s)")
+    p.add_argument("--tilt-step", type=float, default=2.0, help="degrees (default: %(default)s)")
+    p.add_argument("--filter", default="ramp", help="ramp, hamming or sirt-like (default: %(default)s)")
+    p.add_argument("--densities", default="auto", help="auto, shrec or built-in (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    p.set_defaults(run=simulate)
+
+    p = commands.add_parser(
+        "chapter", help="run a chapter of the study",
+        description="Execute a chapter's notebook with papermill; keeps the executed notebook and its record.",
+        epilog="example: cryostudy chapter 02_volume_shuffle --profile laptop -p seed 1",
+    )  # fmt: skip
+    p.add_argument("name", help="the chapter, e.g. 02_volume_shuffle")
+    p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
+    p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                   help="a papermill parameter of the chapter")  # fmt: skip
+    p.add_argument("--out", type=Path, help="the executed notebook (default: _build/runs/PROFILE/NAME.ipynb)")
+    p.set_defaults(run=chapter)
+
+    p = commands.add_parser(
+        "fetch", help="download a data set", description="Download a data set and check its SHA-256."
+    )
+    p.add_argument("name", nargs="?", help="its name; without one, lists what there is")
+    p.set_defaults(run=fetch)
+    return top
+
+
+def restore(a: argparse.Namespace) -> None:
+    """`cryostudy restore`."""
+    from cryostudy import restoring
+
+    restoring.restore_files(
+        a.input, even=a.even, odd=a.odd, tilt_series=a.tilt_series, tilt_file=a.tilt_file, thickness=a.thickness,
+        method=a.method, out=a.out, profile=a.profile, parameters=dict(a.parameter), voxel_size=a.voxel_size,
+        seed=a.seed, device=a.device,
+    )  # fmt: skip
+
+
+def list_methods(a: argparse.Namespace) -> None:
+    """`cryostudy methods`."""
+    from cryostudy.methods import PROFILES, available, get
+
+    if a.name is None:
+        for name, method in available().items():
+            needs = ", ".join(need.replace("_", " ") for need in method.needs) or "one tomogram"
+            print(f"{name:16} {method.summary} (needs {needs})")
+        return
+    method = get(a.name)
+    print(f"{a.name}: {method.summary}\n\n{'parameter':18}" + "".join(f"{profile:>28}" for profile in PROFILES))
+    columns = [method.at(profile).parameters() for profile in PROFILES]
+    for parameter in columns[0]:
+        print(f"{parameter:18}" + "".join(f"{column[parameter]!s:>28}" for column in columns))
+
+
+def simulate(a: argparse.Namespace) -> None:
+    """`cryostudy simulate`."""
+    from cryostudy import simulating
+
+    simulating.write_simulation(
+        a.out, shape=tuple(a.shape), noise=a.noise, level=a.level, tilt_range=a.tilt_range, tilt_step=a.tilt_step,
+        filter=a.filter, densities=a.densities, seed=a.seed,
+    )  # fmt: skip
+
+
+def chapter(a: argparse.Namespace) -> None:
+    """`cryostudy chapter`."""
+    from cryostudy import chapters
+
+    print(chapters.run(a.name, a.profile, {name: value(text) for name, text in a.parameter}, a.out))
+
+
+def fetch(a: argparse.Namespace) -> None:
+    """`cryostudy fetch`."""
+    from cryostudy import data
+
+    if a.name is None:
+        for name, description in data.data_sets().items():
+            print(f"{name:12} {description}")
+    else:
+        print(data.fetch(a.name))
+
+
+def value(text: str) -> Any:
+    """A parameter's value as YAML reads it: 3, 0.5, true, [1, 2], null, text. 2e-4 is a number here."""
+    import yaml
+
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+    except ValueError:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"parameter value {text!r} is not readable; quote it") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Every plot of the study, in one style: shared grey range, scale bars, units, and where the data came from.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryostudy.fourier import radius
+from cryostudy.metrics import FSC, affine_fit
+from cryostudy.training import History
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+Volumes = Mapping[str, NDArray[Any]]
+Figure = Any  # matplotlib's; imported where it is used, so that the command line starts quickly
+
+
+def style() -> None:
+    """Set matplotlib's defaults for the study."""
+    import matplotlib as mpl
+
+    mpl.rcParams.update({
+        "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10,
+        "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "white",
+        "axes.prop_cycle": mpl.cycler(color=COLOURS), "image.cmap": "gray", "legend.frameon": False,
+        "figure.constrained_layout.use": True,
+    })  # fmt: skip
+
+
+def note(figure: Figure, text: str) -> None:
+    """One grey line under a figure: noise model, seed, profile, device."""
+    import textwrap
+
+    width = int(figure.get_figwidth() * 17)
+    figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=7.5, color="0.4")
+
+
+def grey_range(volume: NDArray[Any]) -> tuple[float, float]:
+    """The range from the 0.5th to the 99.5th percentile, for a picture that single voxels do not wash out."""
+    low, high = np.percentile(volume, [0.5, 99.5])
+    return float(low), float(high if high > low else low + 1)
+
+
+def slices(
+    volumes: Volumes,
+    *,
+    voxel_size: float = 0.0,
+    centre: tuple[int, int, int] | None = None,
+    like: str | None = None,
+    match: bool = True,
+    thickness: int = 1,
+    caption: str = "",
+    width: float = 9.5,
+) -> Figure:
+    """xy slices above, xz slices below, one column a volume, all in one grey range, with scale bars.
+
+    Args:
+        volumes: title -> (z, y, x), all of one shape.
+        voxel_size: Å; 0 draws the scale bar in voxels.
+        centre: the voxel both slices pass through, default the middle.
+        like: the volume (by title) whose grey range all share, default the last. match: bring every volume to that
+            one's grey values by its least-squares affine fit, which shows structure instead of scale.
+        thickness: slices averaged in each view.
+        caption: what :func:`note` writes below.
+    """
+    import matplotlib.pyplot as plt
+
+    titles = list(volumes)
+    reference = np.asarray(volumes[like or titles[-1]], np.float32)
+    shown = {t: affine_fit(v, reference) if match and v is not volumes[like or titles[-1]] else np.asarray(v)
+             for t, v in volumes.items()}  # fmt: skip
+    low, high = grey_range(reference)
+    z, y, x = reference.shape
+    cz, cy, _ = centre or (z // 2, y // 2, x // 2)
+    half, rest = thickness // 2, thickness - thickness // 2
+    column = width / len(titles)
+    figure, axes = plt.subplots(
+        2, len(titles), squeeze=False, height_ratios=[y, z],
+        figsize=(width, column * (y + z) / x + 0.7),
+    )  # fmt: skip
+    for column_axes, title in zip(axes.T, titles, strict=True):
+        volume = shown[title]
+        views = [volume[max(cz - half, 0) : cz + rest].mean(0), volume[:, max(cy - half, 0) : cy + rest].mean(1)]
+        for ax, view in zip(column_axes, views, strict=True):
+            ax.imshow(view, vmin=low, vmax=high, origin="lower", interpolation="nearest")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[:].set_visible(False)
+        column_axes[0].set_title(title)
+    for ax, plane in zip(axes[:, 0], ("xy", "xz"), strict=True):
+        ax.set_ylabel(plane, rotation=0, ha="right", va="center")
+        scale_bar(ax, x, voxel_size)
+    if caption:
+        note(figure, caption)
+    return figure
+
+
+def scale_bar(ax: Any, width: int, voxel_size: float) -> None:
+    """A bar of a round length, about a quarter of an image `width` voxels wide."""
+    from matplotlib.patches import Rectangle
+
+    span = width * (voxel_size / 10 if voxel_size else 1) / 4  # nm, or voxels
+    step = 10.0 ** np.floor(np.log10(span))
+    length = max(m * step for m in (1, 2, 5) if m * step <= span)
+    bar = length / (voxel_size / 10) if voxel_size else length
+    pad = 0.04 * width
+    ax.add_patch(Rectangle((pad, pad), bar, max(1.0, 0.018 * width), color="white", ec="black", lw=0.5))
+    ax.text(pad + bar / 2, pad + 0.03 * width, f"{length:g} {'nm' if voxel_size else 'voxels'}", color="white",
+            ha="center", va="bottom", fontsize=8, path_effects=[_outline()])  # fmt: skip
+
+
+def _outline() -> Any:
+    from matplotlib.patheffects import withStroke
+
+    return withStroke(linewidth=2, foreground="black")
+
+
+def spectra(volumes: Volumes, *, voxel_size: float = 0.0, caption: str = "", width: float = 9.5) -> Figure:
+    """Log-amplitude of the central xz plane of the Fourier transform, where the missing wedge shows.
+
+    One column a volume; all scaled to their own maximum, four decades.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(volumes), squeeze=False, figsize=(width, width / len(volumes) + 0.9))
+    nyquist = 1 / (2 * voxel_size) if voxel_size else 0.5
+    for ax, (title, volume) in zip(axes[0], volumes.items(), strict=True):
+        centred = volume - volume.mean()
+        # A sum over y in real space is the ky = 0 plane; averaging neighbours keeps speckle down.
+        plane = np.abs(np.fft.fftn(centred, axes=(0, 1, 2))[:, [0, 1, -1], :]).mean(1)
+        plane = np.fft.fftshift(np.log10(np.maximum(plane / plane.max(), 1e-4)))
+        image = ax.imshow(plane, origin="lower", extent=[-nyquist, nyquist, -nyquist, nyquist], vmin=-4, vmax=0,
+                          cmap="magma", aspect="equal")  # fmt: skip
+        ax.set_title(title)
+        ax.set_xlabel(f"$k_x$ (1/{'Å' if voxel_size else 'voxel'})")
+        ax.set_xticks([-nyquist, 0, nyquist])
+        ax.set_yticks([-nyquist, 0, nyquist] if ax is axes[0, 0] else [])
+    axes[0, 0].set_ylabel(f"$k_z$ (1/{'Å' if voxel_size else 'voxel'})")
+    figure.colorbar(image, ax=list(axes[0]), label="log$_{10}$ amplitude", shrink=0.8, aspect=15)
+    if caption:
+        note(figure, caption)
+    return figure
+
+
+def fsc_curves(curves: Mapping[str, FSC], *, voxel_size: float = 0.0, caption: str = "") -> Figure:
+    """FSC against spatial frequency, with the thresholds 0.5 and 0.143."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.5, 3.6))
+    for title, curve in curves.items():
+        ax.plot(curve.frequency, curve.correlation, label=title)
+    for threshold in (0.5, 0.143):
+        ax.axhline(threshold, color="0.7", lw=0.8, ls="--", zorder=0)
+        ax.annotate(f"{threshold}", (1.0, threshold), xycoords=("axes fraction", "data"), fontsize=8, va="bottom",
+                    ha="right", color="0.4")  # fmt: skip
+    ax.set(xlabel=f"spatial frequency (1/{'Å' if voxel_size else 'voxel'})", ylabel="FSC", ylim=(-0.1, 1.05))
+    ax.axhline(0, color="0.8", lw=0.8, zorder=0)
+    ax.legend(fontsize=9)
+    if caption:
+        note(figure, caption)
+    return figure
+
+
+def learning_curves(histories: Mapping[str, History], *, caption: str = "") -> Figure:
+    """Training and held-out loss against the step, one panel a run; a circle marks the weights that were kept."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(histories), squeeze=False, figsize=(4.75 * len(histories), 3.2))
+    for ax, (title, history) in zip(axes[0], histories.items(), strict=True):
+        steps, total = history.column("total")
+        ax.plot(steps, total, color="0.75", lw=0.8, label="training batch")
+        if len(total) > 20:
+            smooth = np.convolve(total, np.ones(10) / 10, mode="valid")
+            ax.plot(steps[9:], smooth, label="mean of 10 steps")
+        steps, held_out = history.column("validation")
+        if steps:
+            ax.plot(steps, held_out, "-", color=COLOURS[1], label="held-out patches")
+            ax.plot(history.best_step, history.best_validation, "o", mfc="none", color=COLOURS[1], label="weights kept")
+        ax.set(xlabel="step", ylabel="loss (variance of the volume = 1)", title=title)
+        top = np.percentile(total, 97) if total else 1.0
+        ax.set_ylim(min(total) * 0.97 if total else 0, top * 1.03)
+        ax.legend(fontsize=8)
+    if caption:
+        note(figure, caption)
+    return figure
+
+
+def bars(scores: Mapping[str, Mapping[str, float]], *, caption: str = "") -> Figure:
+    """One panel a metric, one bar a volume: `scores[metric][title]`."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(scores), squeeze=False, figsize=(9.5, 3.0))
+    for ax, (metric, values) in zip(axes[0], scores.items(), strict=True):
+        ax.barh(list(values)[::-1], list(values.values())[::-1], color=[COLOURS[0]] * len(values))
+        ax.set_xlabel(metric)
+        for row, value in enumerate(list(values.values())[::-1]):
+            ax.text(value, row, f" {value:.3g}", va="center", fontsize=8)
+        ax.margins(x=0.18)
+        if ax is not axes[0, 0]:
+            ax.set_yticklabels([])
+    if caption:
+        note(figure, caption)
+    return figure
+
+
+def radial_spectrum(volume: NDArray[Any], n: int = 40) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean power in shells of spatial frequency (cycles per voxel) of a volume (z, y, x)."""
+    import torch
+
+    power = torch.fft.rfftn(torch.as_tensor(np.asarray(volume - volume.mean(), np.float32))).abs().square().numpy()
+    r = radius(volume.shape).numpy()
+    edges = np.linspace(0, 0.5, n + 1)
+    which = np.digitize(r.ravel(), edges) - 1
+    inside = which < n
+    count = np.bincount(which[inside], minlength=n)
+    total = np.bincount(which[inside], power.ravel()[inside], minlength=n)
+    return 0.5 * (edges[1:] + edges[:-1]), total / np.maximum(count, 1)
