@@ -14,7 +14,7 @@ from cryostudy.errors import InputError
 Angles = Sequence[float] | np.ndarray | Tensor
 
 _WIDE_GAP = 3.0  # in median steps: a wider gap within the range was not measured
-_CLOSED_GAP = 1.5  # in median steps: a gap through ±90° no wider than this closes the full circle
+_CLOSED_GAP = 1.5  # in steps of the list there: a gap through ±90° no wider than this closes the full circle
 
 
 def check_angles(angles: Angles, n_tilts: int | None = None) -> np.ndarray:
@@ -44,7 +44,7 @@ def _steps(angles: Angles) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     gaps = np.diff(distinct, append=distinct[0] + 180)
     step = float(np.median(gaps[:-1])) if len(gaps) > 1 else 180.0
     measured = gaps <= _WIDE_GAP * step
-    measured[-1] = len(gaps) > 2 and gaps[-1] <= _CLOSED_GAP * step
+    measured[-1] = len(gaps) > 2 and gaps[-1] <= _CLOSED_GAP * max(step, gaps[0], gaps[-2])
     return distinct, gaps, measured, position, step
 
 
@@ -52,8 +52,8 @@ def measured_ranges(angles: Angles) -> list[tuple[float, float]]:
     """Ranges of direction (degrees, from <= to, to - from <= 180) that a list of tilt angles measures.
 
     A gap in the list wider than 3 times the median step is not measured; nor is the one through ±90° unless it
-    is at most 1.5 steps wide, as in a full 180° series, which gives one range 180° wide. Two angles are the ends
-    of one range. Raises InputError as ``check_angles`` does.
+    is at most 1.5 steps wide (median step, or step at either end of the list), as in a full 180° series, which
+    gives one range 180° wide. Two angles are the ends of one range. Raises InputError as ``check_angles`` does.
     """
     distinct, _, measured, _, _ = _steps(angles)
     if measured.all():

@@ -4,7 +4,7 @@ A voxel is a square of constant density and a detector pixel averages line integ
 between them is the area that voxel and strip share. Seen from the detector that is a box of width 1 convolved
 with the boxes |cos θ| and |sin θ| that make up the voxel's shadow: linear interpolation at 0° and 90°, and at
 every other angle a kernel of the same variance (1/6) whose weights sum to one over pixels and over voxels.
-Plain linear interpolation has only one of these sums right and leaves moiré of up to 9 % near 45°.
+Plain linear interpolation has only one of these sums right and errs by 8 % for a small blob at 45°.
 (Strip integrals: Kak and Slaney 1988, Principles of Computerized Tomographic Imaging, section 7.1.)
 
 All xz slices share these weights, so both operators are one sparse matrix applied to many columns: y is the

@@ -74,14 +74,14 @@ def reconstruct(
     if filter is not None:
         if filter not in get_args(Filter):
             raise InputError(f"filter: {filter!r} is unknown; give one of {', '.join(get_args(Filter))} or None")
-        tensor = _filtered(tensor, tilt_shares(angles), filter)
+        tensor = _filtered(tensor, tilt_shares(angles), filter, geometry.depth)
     return like(BackProject.apply(tensor, geometry), tilt_series)
 
 
-def _filtered(series: Tensor, shares: np.ndarray, filter: Filter) -> Tensor:
+def _filtered(series: Tensor, shares: np.ndarray, filter: Filter, thickness: int) -> Tensor:
     width = series.shape[2]
     padded = next_fast_len(2 * width, real=True)
-    transfer = transfer_function(padded, filter, width).to(series.device)
+    transfer = transfer_function(padded, filter, thickness).to(series.device)
     # One tilt at a time bounds the memory of the padded transforms.
     return torch.stack(
         [
@@ -91,16 +91,16 @@ def _filtered(series: Tensor, shares: np.ndarray, filter: Filter) -> Tensor:
     )
 
 
-def transfer_function(length: int, filter: Filter, width: int) -> Tensor:
+def transfer_function(length: int, filter: Filter, thickness: int) -> Tensor:
     """Filter of ``reconstruct`` on the frequencies of ``rfft`` over ``length`` (padded) pixels: float32, 1-D.
 
     The ramp is the transform of its band-limited impulse response, 1/4 at 0, -1/(π n)² at odd n, 0 at even n
     (Kak and Slaney 1988, eq. 3.61), not |k| itself, whose zero at k = 0 would take away the mean.
 
-    "sirt-like": iterating f <- f + α Aᵀ(p - A f) from zero, with projections A from all sides, multiplies the
-    component at frequency k by 1 - (1 - α/k)ⁿ after n steps, since AᵀA weights it by 1/k (Zeng 2012, Med. Phys.
-    39:603). n is 20, and α is 1/``width``, the lowest frequency of the projection: the largest step with which
-    no component overshoots.
+    "sirt-like": SIRT adds to f at every iteration the back-projected mean over N tilts of (p - A f) / L, with L
+    the length of a ray in the volume. From all sides AᵀA weights frequency k by N / (π k), so n iterations from
+    zero bring the component at k to 1 - (1 - α/k)ⁿ of its value, with α = 1 / (π L) (Zeng 2012, Med. Phys.
+    39:603). Here n is 20 and L the ``thickness``; frequencies below α count as fully restored.
     """
     n = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64)
     response = torch.where(n.round() % 2 == 1, -1 / (math.pi * n) ** 2, 0.0)
@@ -110,6 +110,6 @@ def transfer_function(length: int, filter: Filter, width: int) -> Tensor:
         k = torch.fft.rfftfreq(length, dtype=torch.float64)
         ramp = ramp * (0.54 + 0.46 * torch.cos(2 * math.pi * k))
     elif filter == "sirt-like":
-        step = 1 / width
+        step = 1 / (math.pi * thickness)
         ramp = ramp * (1 - (1 - step / ramp.clamp(min=step)) ** SIRT_ITERATIONS)
     return ramp.float()

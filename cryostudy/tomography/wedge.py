@@ -41,9 +41,10 @@ def wedge_mask(
         raise InputError(f"shape: {tuple(shape)} given; a wedge mask needs the three sides (z, y, x)")
     turn = _check_rotation(rotation)
     grid = frequency_grid(shape, rfft=rfft, device=device)
+    grid = tuple(torch.where(axis == 0.5, -axis, axis) for axis in grid)  # one sign in either layout
     grids = [grid]
     if any(n % 2 == 0 for n in shape):
-        grids.append(tuple(torch.where(axis.abs() == 0.5, -axis, axis) for axis in grid))
+        grids.append(tuple(torch.where(axis == -0.5, -axis, axis) for axis in grid))
     mask = torch.zeros((1,) * (turn.ndim + 1), dtype=torch.bool, device=device)
     for start, stop in measured_ranges(angles):
         if stop - start >= 180:
