@@ -74,6 +74,7 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("CRYOSTUDY_DATA", str(tmp_path))
     registry.online.cache_clear()
+    densities._warn_once.cache_clear()
     yield tmp_path
     registry.online.cache_clear()
 
@@ -247,6 +248,7 @@ def test_offline_gives_built_in_particles_with_one_warning(offline):
     start = time.monotonic()
     with pytest.warns(UserWarning, match="built-in particles, which are no real proteins") as caught:
         found = make_specimen((24, 24, 24), n_particles=1)
+        assert specimen_densities().source == "built-in"
     assert len(caught) == 1 and "\n" not in str(caught[0].message)
     assert time.monotonic() - start < 5
     assert found.source == "built-in"
@@ -348,8 +350,9 @@ def test_rotations_are_uniform():
 
 @pytest.mark.parametrize("shape", [(48, 48, 48), (24, 96, 96), (16, 16, 16)])
 def test_small_and_thin_specimens_have_content(shape, built_in):
-    found = make_specimen(shape, densities=built_in, seed=1)
-    assert found.density.shape == shape and found.particles
+    for seed in range(5):
+        found = make_specimen(shape, densities=built_in, seed=seed)
+        assert found.density.shape == shape and found.particles
     # Nothing is cut: what a particle adds to the volume is its whole mass.
     alone = make_specimen(shape, densities=built_in, n_particles=1, sheets=0, vesicles=0, fiducials=0, seed=1)
     (particle,) = alone.particles
@@ -553,9 +556,10 @@ def test_impossible_noise_is_refused(noise, level, message):
         simulate_tilt_series(np.ones((16, 16, 16), np.float32), (0.0,), noise, level)
 
 
-def test_noise_relative_to_no_range_is_refused():
+@pytest.mark.parametrize("noise", ["ddw", "awgn"])
+def test_noise_relative_to_no_signal_is_refused(noise):
     with pytest.raises(InputError, match="constant"):
-        simulate_tilt_series(np.zeros((16, 16, 16), np.float32), (0.0, 10.0), "awgn")
+        simulate_tilt_series(np.zeros((16, 16, 16), np.float32), (0.0, 10.0), noise)
 
 
 def test_ctf_is_applied_before_the_noise(specimen):

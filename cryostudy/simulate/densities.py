@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -61,6 +62,12 @@ def load_density(name: str) -> np.ndarray:
     return np.ascontiguousarray(_centred(np.maximum(density, 0) / np.percentile(inside, 95)), dtype=np.float32)
 
 
+@cache
+def _warn_once(message: str) -> None:
+    """One notice per process; every result states its source anyway."""
+    warnings.warn(message, stacklevel=4)
+
+
 def specimen_densities(kind: str = "auto") -> Densities:
     """The species for a specimen.
 
@@ -84,7 +91,7 @@ def specimen_densities(kind: str = "auto") -> Densities:
         except InputError as error:
             if kind == "shrec":
                 raise
-            warnings.warn(f"using built-in particles, which are no real proteins: {error}", stacklevel=2)
+            _warn_once(f"using built-in particles, which are no real proteins: {error}")
         else:
             return Densities({name: load_density(name) for name in SHREC}, VOXEL_SIZE, "shrec")
     return Densities({name: built_in_density(name) for name in BUILT_IN}, VOXEL_SIZE, "built-in")

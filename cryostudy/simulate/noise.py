@@ -73,7 +73,12 @@ def signal_to_noise(clean: np.ndarray, noisy: np.ndarray) -> float:
 
 
 def add_gaussian(clean: np.ndarray, snr: float, rng: np.random.Generator) -> np.ndarray:
-    """`clean` plus independent Gaussian noise of one variance, var(clean) / snr; float32, same shape."""
+    """`clean` plus independent Gaussian noise of one variance, var(clean) / snr; float32, same shape.
+
+    Raises InputError where `clean` is constant.
+    """
+    if clean.min() == clean.max():
+        raise InputError("clean data: constant, so a signal-to-noise ratio is undefined; give data with structure")
     sigma = np.sqrt(np.var(clean, dtype=np.float64) / snr)
     return clean + np.float32(sigma) * rng.standard_normal(clean.shape, dtype=np.float32)
 
@@ -97,7 +102,9 @@ def add_projection_noise(clean: np.ndarray, noise: str, level: float, rng: np.ra
         return add_gaussian(clean, level, rng)
     low, high = float(clean.min()), float(clean.max())
     if not high > low:
-        raise InputError("tilt series: constant, so noise relative to its grey range is undefined; use noise 'ddw'")
+        raise InputError(
+            "tilt series: constant, so noise relative to its grey range is undefined; give a specimen with structure"
+        )
     if noise == "awgn":
         error = level * rng.standard_normal(clean.shape, dtype=np.float32)
     elif noise == "poisson":

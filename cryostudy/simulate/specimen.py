@@ -132,6 +132,12 @@ def make_specimen(
     )
 
 
+def _diameter(density: np.ndarray) -> float:
+    """Side in voxels of a cube that holds a particle in every orientation."""
+    voxels = np.argwhere(density > PARTICLE_THRESHOLD) - (np.array(density.shape) - 1) / 2
+    return 2 * float(np.sqrt((voxels**2).sum(axis=1).max())) + 2
+
+
 def _species_to_place(
     densities: Densities,
     shape: tuple[int, int, int],
@@ -139,13 +145,14 @@ def _species_to_place(
     occupancy: float,
     rng: np.random.Generator,
 ) -> list[str]:
-    """Names of the particles to place, largest first, all species that fit equally often up to the last round."""
+    """Names of the particles to place, largest first, equally often up to the last round.
+
+    Species that do not fit into the volume in every orientation are left out, so that orientations stay uniform; the
+    smallest one never is.
+    """
     sizes = {name: int((density > PARTICLE_THRESHOLD).sum()) for name, density in densities.maps.items()}
-    fitting = [
-        n for n, d in densities.maps.items() if np.ptp(np.argwhere(d > PARTICLE_THRESHOLD), axis=0).max() < min(shape)
-    ]
-    if not fitting:
-        return []
+    smallest = min(sizes, key=lambda name: sizes[name])
+    fitting = [n for n, d in densities.maps.items() if n == smallest or _diameter(d) <= min(shape)]
     names: list[str] = []
     filled, wanted = 0, occupancy * float(np.prod(shape))
     while len(names) < n_particles if n_particles is not None else filled < wanted:
@@ -153,4 +160,5 @@ def _species_to_place(
             round_order = rng.permutation(fitting)
         names.append(str(round_order[len(names) % len(fitting)]))
         filled += sizes[names[-1]]
-    return sorted(names, key=lambda name: -sizes[name])
+    # One more of the smallest keeps a nearly full volume from ending up without any particle.
+    return sorted(names, key=lambda name: -sizes[name]) + [smallest] * (n_particles is None and wanted > 0)
