@@ -27,7 +27,7 @@ def data_hash(acquisition: Acquisition) -> str:
             continue
         digest.update(f"{array.shape}{array.dtype}".encode())
         for slab in slabs(array.shape):
-            digest.update(np.ascontiguousarray(array[slab]))
+            digest.update(np.ascontiguousarray(array[slab]).data)
     return digest.hexdigest()
 
 

@@ -112,13 +112,14 @@ def parser() -> argparse.ArgumentParser:
 
 def restore(a: argparse.Namespace) -> None:
     """`cryostudy restore`."""
-    from cryostudy import restoring
+    from cryostudy.commands.restore import restore_files
 
-    restoring.restore_files(
+    target, _ = restore_files(
         a.input, even=a.even, odd=a.odd, tilt_series=a.tilt_series, tilt_file=a.tilt_file, thickness=a.thickness,
-        method=a.method, out=a.out, profile=a.profile, parameters=dict(a.parameter), voxel_size=a.voxel_size,
+        method=a.method, out=a.out, profile=a.profile, parameters=given(a), voxel_size=a.voxel_size,
         seed=a.seed, device=a.device,
     )  # fmt: skip
+    print(target)
 
 
 def list_methods(a: argparse.Namespace) -> None:
@@ -139,9 +140,9 @@ def list_methods(a: argparse.Namespace) -> None:
 
 def simulate(a: argparse.Namespace) -> None:
     """`cryostudy simulate`."""
-    from cryostudy import simulating
+    from cryostudy.commands.simulate import write_simulation
 
-    simulating.write_simulation(
+    write_simulation(
         a.out, shape=tuple(a.shape), noise=a.noise, level=a.level, tilt_range=a.tilt_range, tilt_step=a.tilt_step,
         filter=a.filter, densities=a.densities, seed=a.seed,
     )  # fmt: skip
@@ -149,9 +150,9 @@ def simulate(a: argparse.Namespace) -> None:
 
 def chapter(a: argparse.Namespace) -> None:
     """`cryostudy chapter`."""
-    from cryostudy import chapters
+    from cryostudy.commands.chapter import run_chapter
 
-    print(chapters.run(a.name, a.profile, {name: value(text) for name, text in a.parameter}, a.out))
+    print(run_chapter(a.name, a.profile, given(a), a.out))
 
 
 def fetch(a: argparse.Namespace) -> None:
@@ -163,6 +164,11 @@ def fetch(a: argparse.Namespace) -> None:
             print(f"{name:12} {description}")
     else:
         print(data.fetch(a.name))
+
+
+def given(a: argparse.Namespace) -> dict[str, Any]:
+    """The -p NAME VALUE pairs."""
+    return {name: value(text) for name, text in a.parameter}
 
 
 def value(text: str) -> Any:

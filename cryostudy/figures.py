@@ -23,11 +23,12 @@ Figure = Any  # matplotlib's; imported where it is used, so that the command lin
 def style() -> None:
     """Set matplotlib's defaults for the study."""
     import matplotlib as mpl
+    from cycler import cycler
 
     mpl.rcParams.update({
         "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10,
         "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "white",
-        "axes.prop_cycle": mpl.cycler(color=COLOURS), "image.cmap": "gray", "legend.frameon": False,
+        "axes.prop_cycle": cycler(color=COLOURS), "image.cmap": "gray", "legend.frameon": False,
         "figure.constrained_layout.use": True,
     })  # fmt: skip
 

@@ -128,17 +128,18 @@ class Record:
                 raise InputError(f"record {self.name}: {name}.{key} is NaN")
         self.content["metrics"].setdefault(name, {}).update(metrics)
 
-    def finish(self, folder: Path | None = None) -> Path:
-        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS or `_build/runs/PROFILE/records`)."""
+    def closed(self) -> dict[str, Any]:
+        """The whole content, with wall time and peak memory up to now."""
         self.content["wall_seconds"] = round(time.monotonic() - self.started, 2)
         self.content["peak_memory"] = peak_memory(self.content["device_asked"])
+        return self.content
+
+    def finish(self, folder: Path | None = None) -> Path:
+        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS or `_build/runs/PROFILE/records`)."""
         if folder is None:
             named = os.environ.get("CRYOSTUDY_RECORDS")
             folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "records"
-        path = folder / f"{self.name}.json"
-        text = json.dumps(self.content, indent=1, ensure_ascii=False, default=str)
-        write_aside(path, lambda aside: aside.write_text(text + "\n"))
-        return path
+        return write_json(folder / f"{self.name}.json", self.closed())
 
     def glue(self) -> None:
         """Hand every metric of this record to the page, as `{glue:text}` keys `thing.metric`; call it in a notebook."""
@@ -185,6 +186,13 @@ def start(
             | {package: version(package) for package in PACKAGES},
         },
     )
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a record, atomically."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
+    write_aside(path, lambda aside: aside.write_text(text + "\n"))
+    return path
 
 
 def version(package: str) -> str:

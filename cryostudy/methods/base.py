@@ -45,10 +45,14 @@ class Method:
         """
         if profile not in PROFILES:
             raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in changes:
-            if name not in known:
-                raise InputError(f"{cls.name} has no parameter {name!r}; it has {', '.join(known)}")
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        for name, value in changes.items():
+            if name not in defaults:
+                raise InputError(f"{cls.name} has no parameter {name!r}; it has {', '.join(defaults)}")
+            if isinstance(value, list):
+                changes[name] = tuple(value)
+            elif isinstance(value, str) != isinstance(defaults[name], str):
+                raise InputError(f"{cls.name}: {name} cannot be {value!r}; its default is {defaults[name]!r}")
         return cls(**cls.scales.get(profile, {}) | changes)
 
     def parameters(self) -> dict[str, Any]:

@@ -23,9 +23,7 @@ def patch_positions(shape: tuple[int, ...], patch: int, *, limit: int, seed: int
     chosen = np.random.default_rng(seed).permutation(count)[:limit]
     return [
         tuple(axis[i] for axis, i in zip(axes, index, strict=True))
-        for index in zip(  # type: ignore[misc]
-            *np.unravel_index(chosen, [len(axis) for axis in axes]), strict=True
-        )
+        for index in zip(*np.unravel_index(chosen, [len(axis) for axis in axes]), strict=True)
     ]
 
 

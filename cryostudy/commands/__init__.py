@@ -1,0 +1,1 @@
+"""What the command line does, as functions that notebooks call too; one file a command."""

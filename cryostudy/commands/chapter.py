@@ -1,0 +1,110 @@
+"""`cryostudy chapter`: execute a notebook with papermill and put its record at its top."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from cryostudy import records
+from cryostudy.errors import CryostudyError, InputError
+from cryostudy.methods import PROFILES
+from cryostudy.training import write_aside
+
+NOTEBOOKS = records.REPOSITORY / "notebooks"
+
+
+def chapters() -> list[str]:
+    """The names of all chapters, in order."""
+    return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any] | None = None,
+                out: Path | None = None) -> Path:  # fmt: skip
+    """Execute a chapter; returns the executed notebook, `_build/runs/PROFILE/NAME.ipynb` by default.
+
+    Its record goes to `records/NAME.json` beside it. A chapter that fails is kept as `NAME.failed.ipynb`, and an
+    earlier good run is left as it was.
+
+    Raises:
+        InputError: unknown chapter, profile or parameter. CryostudyError: a cell failed.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    if name not in chapters():
+        near = difflib.get_close_matches(name, chapters(), n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(chapters()) or 'none here'}"
+        raise InputError(f"chapter {name}: unknown; {hint}")
+    if profile not in PROFILES:
+        raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
+    source = NOTEBOOKS / f"{name}.ipynb"
+    known = papermill.inspect_notebook(str(source))
+    for parameter in parameters or {}:
+        if parameter not in known:
+            raise InputError(f"chapter {name} has no parameter {parameter!r}; it has {', '.join(known)}")
+    target = (out or records.build_folder() / "runs" / profile / f"{name}.ipynb").absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    record = target.parent / "records" / f"{name}.json"
+    working = target.with_name(f"{target.stem}.failed.ipynb")
+    logging.getLogger("papermill.translators").setLevel(logging.ERROR)
+    before = dict(os.environ)
+    os.environ["CRYOSTUDY_RECORDS"] = str(record.parent)
+    try:
+        papermill.execute_notebook(
+            str(source), str(working), {**(parameters or {}), "profile": profile}, kernel_name="python3",
+            cwd=os.getcwd(), request_save_on_cell_execute=False,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise CryostudyError(
+            f"chapter {name} failed in cell {error.exec_count}: {error.ename}: {error.evalue.splitlines()[0]}; "
+            f"see {working}"
+        ) from None
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    if not record.exists():
+        raise CryostudyError(f"chapter {name} wrote no record {record}; its last cells must call record.finish()")
+    notebook = with_record(nbformat.read(working, as_version=4), json.loads(record.read_text()))
+    write_aside(target, lambda aside: nbformat.write(notebook, aside))
+    working.unlink()
+    return target
+
+
+def with_record(notebook: Any, record: Mapping[str, Any]) -> Any:
+    """The executed notebook with a summary of its record below the title, and without what differs from run to run."""
+    cell = nbformat.v4.new_markdown_cell(summary(record), metadata={"tags": ["record"]}, id="record")
+    notebook.cells.insert(1, cell)
+    for other in notebook.cells:
+        for key in ("papermill", "execution"):
+            other.metadata.pop(key, None)
+    notebook.metadata.pop("papermill", None)
+    return notebook
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """The record as a folded note for the reader."""
+    changed = ", ".join(f"{k} = {v}" for k, v in record["parameters"].items())
+    lines = [
+        f":::{{note}} This page was run at `{record['profile']}` scale, seed {record['seed']}, on {record['device']}, "
+        f"in {record['wall_seconds']:.0f} s",
+        ":class: dropdown run-record",
+        "",
+        f"- **parameters** {changed}",
+        *(f"- **data** `{name}`: {text}" for name, text in record["data"].items()),
+        *(f"- **input** `{name}` SHA-256 `{digest[:16]}…`" for name, digest in record["inputs"].items()),
+        f"- **started** {record['started']}, peak memory {record['peak_memory']['host_mib']:.0f} MiB",
+        f"- **package** `{record['package_sha256'][:16]}…`, notebook `{record['notebook_sha256'][:16]}…`, "
+        f"commit `{record['commit'] or 'none'}`",
+        "- **versions** " + ", ".join(f"{name} {text}" for name, text in record["versions"].items() if text),
+        "",
+        "What each entry means: [](../records.md).",
+        ":::",
+    ]
+    return "\n".join(lines)
