@@ -37,12 +37,12 @@ PRESETS: Final[dict[str, NoisePreset]] = {
     "poisson": NoisePreset(
         0.02,
         "Poisson noise on the projections, {level:.3g} of their grey range for one electron",
-        "paper 000, section 5.4: lambda 0.02",
+        "paper 000, section 6 and Table 6: lambda 0.02",
     ),
     "mixture": NoisePreset(
         0.2,
         "Gaussian and Poisson noise on the projections in equal parts, sigma {level:.3g} of their grey range",
-        "paper 000, section 5.4",
+        "paper 000, section 6 and Table 6",
     ),
     "white": NoisePreset(
         0.25,
