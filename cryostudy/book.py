@@ -212,7 +212,7 @@ def _jupyter_book(stage: Path, strict: bool) -> Path:
     command += ["build", str(stage), "--quiet", "--keep-going", "--nitpick", *(["--warningiserror"] if strict else [])]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode or not strict:
-        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+        print(done.stderr.strip(), file=sys.stderr)
     if done.returncode:
         raise CryostudyError("Jupyter Book failed, or warned, which counts as failing; see above")
     return stage / "_build" / "html"
