@@ -36,15 +36,16 @@ def _blocks(n: int, size: int) -> list[slice]:
 
 def _block_sizes(like: Tensor) -> tuple[int, int]:
     """Side of a square xz block and length of a y block: what stays in cache, or what keeps a GPU busy."""
-    return (32, 128) if like.device.type == "cpu" else (256, 512)
+    return (64, 128) if like.device.type == "cpu" else (256, 512)
 
 
-def _tail(distance: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def _beyond(distance: Tensor, angles: Tensor) -> Tensor:
     """Part of a voxel's shadow (area 1) that lies further than ``distance`` >= 0 from its centre, on one side."""
-    long, short = torch.maximum(cosine, sine), torch.minimum(cosine, sine)
-    ramp = ((long + short) / 2 - distance).clamp_(min=0).minimum(short)
+    sides = torch.stack([angles.cos().abs(), angles.sin().abs()]).clamp_(min=1e-6)
+    long, short = sides.amax(0), sides.amin(0)
+    slope = ((long + short) / 2 - distance).clamp_(min=0).minimum(short)
     flat = ((long - short) / 2 - distance).clamp_(min=0)
-    return ramp.square_().mul_(0.5 / short.clamp(min=1e-6)).add_(flat).mul_(1 / long)
+    return slope.square_().mul_(0.5 / short).add_(flat).mul_(1 / long)
 
 
 def _weights(g: Geometry, zs: slice, xs: slice, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -53,22 +54,18 @@ def _weights(g: Geometry, zs: slice, xs: slice, device: torch.device) -> tuple[T
     Rows count through (tilt, s) with the margins included.
     """
     padded = g.detector + 2 * _MARGIN
-    angles = torch.tensor(g.angles, dtype=torch.float64)
-    sine, cosine = angles.sin().float().to(device), angles.cos().float().to(device)
+    angles = torch.tensor(g.angles, device=device)
     z = torch.arange(zs.start, zs.stop, device=device) - (g.depth - 1) / 2
     x = torch.arange(xs.start, xs.stop, device=device) - (g.width - 1) / 2
-    s = (z[:, None, None] * sine + (padded - 1) / 2) + x[None, :, None] * cosine
-    s = s.clamp_(1, padded - 2).reshape(-1, len(g.angles))
+    s = (z[:, None] * angles.sin() + (padded - 1) / 2)[:, None] + (x[:, None] * angles.cos())
+    s = s.flatten(0, 1).clamp_(1, padded - 2)
     nearest = s.round()
-    offset = s - nearest
-    before, after = (
-        _tail(0.5 + offset, cosine.abs(), sine.abs()),
-        _tail(0.5 - offset, cosine.abs(), sine.abs()),
-    )
-    weight = torch.stack([before, 1 - before - after, after], dim=-1)
-    first = nearest.int() + torch.arange(len(g.angles), device=device, dtype=torch.int32) * padded - 1
-    row = first[..., None] + torch.arange(_TAPS, device=device, dtype=torch.int32)
-    return row.flatten(1), weight.flatten(1)
+    s -= nearest
+    weight = s.new_empty(*s.shape, _TAPS)
+    weight[..., ::2] = _beyond(torch.stack([0.5 + s, 0.5 - s]), angles).movedim(0, -1)
+    weight[..., 1] = 1 - weight[..., 0] - weight[..., 2]
+    taps = torch.arange(len(g.angles), device=device)[:, None] * padded + torch.arange(-1, 2, device=device)
+    return (nearest.int()[..., None] + taps.int()).flatten(1), weight.flatten(1)
 
 
 def _to_table(series: Tensor) -> Tensor:
