@@ -135,7 +135,9 @@ def check_pages(html: Path, pages: list[str]) -> None:
 def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     """Copies chapter `name`, executed at `profile` scale, and its records to where they are published.
 
-    The picture of a cell tagged `front-picture` becomes the one on the front page. Returns the files written.
+    What cells wrote to stderr is left out. The picture of a cell tagged `front-picture` becomes the one on the front
+    page. Returns the files written.
+
     Raises InputError when the run or its records are absent, hold a path of this machine, or exceed 1 MB.
     """
     runs = root / "_build" / "runs" / profile
@@ -145,6 +147,9 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     notebook = nbformat.read(source, as_version=4)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     text = nbformat.writes(notebook)
     if len(text.encode()) > MAX_NOTEBOOK_BYTES:
         raise InputError(
