@@ -143,6 +143,7 @@ class Record:
 
     def glue(self) -> None:
         """Hand every metric of this record to the page, as `{glue:text}` keys `thing.metric`; call it in a notebook."""
+        self.closed()
         for name, metrics in self.content["metrics"].items():
             for key, value in metrics.items():
                 glue(f"{name}.{key}", readable(value))

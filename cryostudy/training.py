@@ -89,7 +89,7 @@ def train(
 
     Args:
         loss: (network, batch) -> terms; the term `"total"` is minimised, all are logged.
-        batch: step -> tensors. It must depend on the step alone, so that a resumed run sees what an undisturbed one saw.
+        batch: step -> tensors. It must depend on the step alone, so that a resumed run repeats an undisturbed one.
         decay: learning rate falls to zero along a half cosine; constant otherwise.
         validate: network -> loss on held-out data (lower is better), every `validate_every` steps and at the end; the
             weights of the best are kept. Without it the last weights are.
@@ -150,8 +150,9 @@ def train(
             if not math.isfinite(total) or history.smooth > DIVERGED * max(history.lowest, 1e-12):
                 network.load_state_dict(good)
                 raise TrainingError(
-                    f"training stopped at step {history.step}: the loss is {total:g} (best so far {history.lowest:.3g}); "
-                    f"kept the weights of step {history.best_step}. Lower the learning rate ({learning_rate:g}) or check the input"
+                    f"training stopped at step {history.step}: the loss is {total:g} (best so far "
+                    f"{history.lowest:.3g}); kept the weights of step {history.best_step}. Lower the learning rate "
+                    f"({learning_rate:g}) or check the input"
                 )
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(terms["total"])

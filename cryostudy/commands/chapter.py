@@ -54,6 +54,7 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
     record = target.parent / "records" / f"{name}.json"
     working = target.with_name(f"{target.stem}.failed.ipynb")
     logging.getLogger("papermill.translators").setLevel(logging.ERROR)
+    record.unlink(missing_ok=True)  # an old record must not pass for this run's
     before = dict(os.environ)
     os.environ["CRYOSTUDY_RECORDS"] = str(record.parent)
     try:
@@ -92,9 +93,9 @@ def summary(record: Mapping[str, Any]) -> str:
     """The record as a folded note for the reader."""
     changed = ", ".join(f"{k} = {v}" for k, v in record["parameters"].items())
     lines = [
-        f":::{{note}} This page was run at `{record['profile']}` scale, seed {record['seed']}, on {record['device']}, "
+        f":::{{admonition}} This page was run at `{record['profile']}` scale, seed {record['seed']}, on {record['device']}, "
         f"in {record['wall_seconds']:.0f} s",
-        ":class: dropdown run-record",
+        ":class: note dropdown run-record",
         "",
         f"- **parameters** {changed}",
         *(f"- **data** `{name}`: {text}" for name, text in record["data"].items()),

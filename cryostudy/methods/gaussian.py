@@ -80,12 +80,17 @@ def calibrate(acquisition: Acquisition, sample: tuple[int, int], seed: int) -> f
     errors = np.zeros(len(SIGMAS))
     for corner in positions:
         if acquisition.halves:
-            even, odd = (torch.from_numpy(crop(half, corner, patch)[0]) for half in acquisition.halves)
+            even, odd = (as_float(crop(half, corner, patch)) for half in acquisition.halves)
             pairs, blind = [(even, odd), (odd, even)], False
         else:
-            full = torch.from_numpy(crop(acquisition.full, corner, patch)[0])
+            full = as_float(crop(acquisition.full, corner, patch))
             pairs, blind = [(full, full)], True
         for k, sigma in enumerate(SIGMAS):
             for x, y in pairs:
                 errors[k] += (gaussian_filter(x, sigma, omit_centre=blind) - y).square().mean().item()
     return SIGMAS[int(errors.argmin())]
+
+
+def as_float(volume: NDArray[Any]) -> torch.Tensor:
+    """A float32 copy as a tensor."""
+    return torch.from_numpy(np.array(volume, np.float32))

@@ -1,13 +1,16 @@
-"""Where the training patches of one volume lie."""
+"""Which parts of one volume a method trains on, and which it is checked on."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-Position = tuple[int, int, int]
+Position = tuple[int, ...]
+SMALLEST_SPLIT = 32  # voxels; a volume with no longer side is too small to hold part of it back
 
 
 def patch_positions(shape: tuple[int, ...], patch: int, *, limit: int, seed: int) -> list[Position]:
@@ -19,22 +22,49 @@ def patch_positions(shape: tuple[int, ...], patch: int, *, limit: int, seed: int
     for side in shape:
         last = max(side - patch, 0)
         axes.append(sorted({*range(0, last, max(patch // 2, 1)), last}))
-    count = int(np.prod([len(axis) for axis in axes]))
-    chosen = np.random.default_rng(seed).permutation(count)[:limit]
-    return [
-        tuple(axis[i] for axis, i in zip(axes, index, strict=True))
-        for index in zip(*np.unravel_index(chosen, [len(axis) for axis in axes]), strict=True)
-    ]
+    sides = [len(axis) for axis in axes]
+    chosen = np.random.default_rng(seed).permutation(int(np.prod(sides)))[:limit]
+    return [tuple(axis[i] for axis, i in zip(axes, np.unravel_index(c, sides), strict=True)) for c in chosen]
 
 
-def crop(
-    volume: NDArray[Any], corner: Position, patch: int, halo: int = 0
-) -> tuple[NDArray[np.float32], tuple[slice, ...]]:
-    """The patch at a corner with up to `halo` more voxels on each side, and where the patch lies within it."""
-    outer, inner = [], []
-    for start, side in zip(corner, volume.shape, strict=True):
-        stop = min(start + patch, side)
-        low, high = max(start - halo, 0), min(stop + halo, side)
-        outer.append(slice(low, high))
-        inner.append(slice(start - low, stop - low))
-    return np.ascontiguousarray(volume[tuple(outer)], dtype=np.float32), tuple(inner)
+def crop(volume: NDArray[Any] | Tensor, corner: Position, patch: int) -> Any:
+    """The patch at a corner, cut off where the volume ends; a view."""
+    return volume[tuple(slice(start, start + patch) for start in corner)]
+
+
+def central_box(shape: tuple[int, ...], limit: int) -> tuple[slice, ...]:
+    """The central part of a volume with about `limit` voxels at most, its longest sides cut first."""
+    sides = list(shape)
+    while np.prod(sides, dtype=np.int64) > limit:
+        longest = int(np.argmax(sides))
+        others = int(np.prod(sides, dtype=np.int64)) // sides[longest]
+        second = max((s for k, s in enumerate(sides) if k != longest), default=1)
+        sides[longest] = max(1, min(sides[longest] - 1, max(limit // others, min(second, sides[longest] - 1))))
+    return tuple(slice((n - side) // 2, (n - side) // 2 + side) for n, side in zip(shape, sides, strict=True))
+
+
+def hold_out(shape: tuple[int, ...], share: float) -> tuple[tuple[slice, ...], tuple[slice, ...] | None]:
+    """Disjoint parts of a box to train and to check on: the last `share` of its longest axis is held out.
+
+    Overlapping patches, held out at random, would share most of their voxels with training and hide over-fitting.
+    Returns (training part, held-out part); the latter is None where `share` is 0 or the box too small.
+    """
+    longest = int(np.argmax(shape))
+    cut = round(shape[longest] * (1 - share))
+    everything = [slice(0, side) for side in shape]
+    if shape[longest] < SMALLEST_SPLIT or not 0 < cut < shape[longest]:
+        return tuple(everything), None
+    training, held_out = everything.copy(), everything.copy()
+    training[longest], held_out[longest] = slice(0, cut), slice(cut, shape[longest])
+    return tuple(training), tuple(held_out)
+
+
+def random_crop(volumes: tuple[Tensor, ...], patch: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """The same random patch of volumes of one shape (z, y, x), mirrored at random along each axis.
+
+    Mirroring keeps a symmetric missing wedge where it is; rotations by 90 degrees about y would not.
+    """
+    sides = volumes[0].shape
+    corner = tuple(int(rng.integers(0, max(side - patch, 0) + 1)) for side in sides)
+    flips = [axis for axis in range(3) if rng.random() < 0.5]
+    return tuple(torch.flip(crop(volume, corner, patch), flips) for volume in volumes)

@@ -17,10 +17,11 @@ from cryostudy.filters import bilateral_filter, gaussian_filter
 from cryostudy.inference import tiled
 from cryostudy.losses import edge_loss, edge_map, guidance_loss, reconstruction_loss, total_variation
 from cryostudy.methods.base import Denoiser, Method, Standardise, State
-from cryostudy.methods.patches import crop, patch_positions
+from cryostudy.methods.patches import central_box, crop, hold_out, patch_positions, random_crop
 from cryostudy.models import VolumeShuffleBSN
 from cryostudy.training import Terms, train
 
+CHECKS = 4  # held-out patches looked at in each validation
 TILE = 135  # voxels; five multiples of 27: about 2 GB of activations at the laptop width
 
 
@@ -30,29 +31,25 @@ class VolumeShuffle(Method):
 
     Fields hold the paper's values (`liu2025`, Section 5.1) where it gives them. It leaves open the width of the network
     and of the filters: `channels`, `blocks`, `guide_sigma` (voxels), `bilateral_sigma` (voxels) and `bilateral_range`
-    (standard deviations of the volume) are this study's choice. `steps` replaces `epochs` where given.
+    (standard deviations of the volume) are this study's choice. An epoch is as many random patches as half-overlapping
+    ones cover the volume with; `steps` replaces `epochs` where given. Patches are drawn at random places and mirrored:
+    from a fixed list the network learns the noise by heart. `train_voxels` bounds the (central) part that is trained
+    on, and `validation` is the share of it that is held out.
     """
 
     name: ClassVar[str] = "volume_shuffle"
     summary: ClassVar[str] = "J-invariant volume-shuffle network, one noisy volume"
     scales: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {"channels": 4, "blocks": 1, "patch": 27, "steps": 12, "max_patches": 6, "learning_rate": 4e-3},
-        "laptop": {
-            "channels": 16,
-            "blocks": 1,
-            "patch": 54,
-            "steps": 160,
-            "max_patches": 32,
-            "learning_rate": 4e-3,
-            "decay": True,
-        },
-    }
+        "smoke": {"channels": 4, "blocks": 1, "patch": 27, "batch": 1, "steps": 12, "learning_rate": 1e-2,
+                  "train_voxels": 2**18},
+        "laptop": {"channels": 16, "blocks": 1, "patch": 54, "batch": 1, "steps": 200, "learning_rate": 1e-2,
+                   "decay": True, "patience": None, "train_voxels": 2**22},
+    }  # fmt: skip
 
     channels: int = 48
     blocks: int = 2
     attention: str = "global"
     patch: int = 108
-    max_patches: int = 120
     batch: int = 2
     epochs: int = 15
     steps: int | None = None
@@ -63,8 +60,9 @@ class VolumeShuffle(Method):
     patience: int | None = 10
     weights: tuple[float, float, float, float] = (0.8, 0.5, 0.05, 0.01)
     guide_sigma: float = 1.0
-    bilateral_sigma: float = 1.5
+    bilateral_sigma: float = 1.0
     bilateral_range: float = 1.0
+    train_voxels: int = 2**26
     precision: str = "32-true"
 
     def network(self) -> VolumeShuffleBSN:
@@ -84,26 +82,29 @@ class VolumeShuffle(Method):
         self.check(acquisition)
         volume = acquisition.full
         normalise = Standardise.of(volume)
-        corners = patch_positions(volume.shape, self.patch, limit=self.max_patches, seed=seed)
-        patches = [self.prepare(volume, corner, normalise) for corner in corners]
-        held_out = round(self.validation * len(patches))
-        checks, patches = patches[:held_out], patches[held_out:]
-        per_epoch = math.ceil(len(patches) / self.batch)
-        steps = self.steps or self.epochs * per_epoch
+        box = volume[central_box(volume.shape, self.train_voxels)]
+        guides = self.prepare(normalise(torch.from_numpy(np.array(box, np.float32))))
+        training, held_out = hold_out(box.shape, self.validation)
+        learn = tuple(guide[training] for guide in guides)
+        checks = []
+        if held_out:
+            check = tuple(guide[held_out] for guide in guides)
+            corners = patch_positions(check[0].shape, self.patch, limit=CHECKS, seed=seed)
+            checks = [collate([tuple(crop(guide, corner, self.patch) for guide in check)]) for corner in corners]
+        positions = len(patch_positions(learn[0].shape, self.patch, limit=10**9, seed=seed))
+        steps = self.steps or self.epochs * math.ceil(positions / self.batch)
 
         def draw(step: int) -> tuple[Tensor, ...]:
-            epoch, k = divmod(step, per_epoch)
-            rng = np.random.default_rng((seed, 1, epoch))
-            order = np.resize(rng.permutation(len(patches)), per_epoch * self.batch)
-            return collate([patches[i] for i in order[k * self.batch : (k + 1) * self.batch]])
+            rng = np.random.default_rng((seed, 1, step))
+            return collate([random_crop(learn, self.patch, rng) for _ in range(self.batch)])
 
         def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> Terms:
-            noisy, smoothed, edges = batch
+            noisy, smoothed, bilateral = batch
             estimate = network(noisy)
             terms = {
                 "reconstruction": reconstruction_loss(estimate, noisy),
                 "guidance": guidance_loss(estimate, smoothed),
-                "edge": edge_loss(estimate, edges),
+                "edge": edge_loss(estimate, edge_map(bilateral)),
                 "total_variation": total_variation(estimate),
             }
             total = sum(w * term for w, term in zip(self.weights, terms.values(), strict=True))
@@ -111,7 +112,7 @@ class VolumeShuffle(Method):
 
         def validate(network: nn.Module) -> float:
             where = next(network.parameters()).device
-            losses = [loss(network, tuple(t[None].to(where) for t in patch))["total"].item() for patch in checks]
+            losses = [loss(network, tuple(t.to(where) for t in patch))["total"].item() for patch in checks]
             return float(np.mean(losses))
 
         with torch.random.fork_rng():
@@ -120,20 +121,16 @@ class VolumeShuffle(Method):
         history = train(
             network, loss, draw,
             steps=steps, learning_rate=self.learning_rate, betas=self.betas, decay=self.decay,
-            validate=validate if checks else None, validate_every=max(per_epoch, steps // 40),
+            validate=validate if checks else None, validate_every=max(1, steps // 20),
             patience=self.patience, device=device, precision=self.precision, folder=folder,
             key=repr((self, seed, volume.shape, normalise)), progress=progress,
         )  # fmt: skip
         return Denoiser(self, {name: value.cpu() for name, value in network.state_dict().items()}, history)
 
-    def prepare(self, volume: NDArray[Any], corner: tuple[int, int, int], normalise: Standardise) -> tuple[Tensor, ...]:
-        """One patch: the noisy volume, its Gaussian-filtered and the edges of its bilateral-filtered version."""
-        halo = math.ceil(3 * max(self.guide_sigma, self.bilateral_sigma))
-        outer, inner = crop(volume, corner, self.patch, halo)
-        noisy = normalise(torch.from_numpy(outer))
-        smoothed = gaussian_filter(noisy, self.guide_sigma)[inner]
-        bilateral = bilateral_filter(noisy, self.bilateral_sigma, self.bilateral_range)[inner]
-        return noisy[inner][None].clone(), smoothed[None].clone(), edge_map(bilateral[None, None])[0]
+    def prepare(self, noisy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The noisy volume (z, y, x), its Gaussian-filtered and its bilateral-filtered version."""
+        smoothed = gaussian_filter(noisy, self.guide_sigma)
+        return noisy, smoothed, bilateral_filter(noisy, self.bilateral_sigma, self.bilateral_range)
 
     def apply(
         self,
@@ -154,5 +151,5 @@ class VolumeShuffle(Method):
 
 
 def collate(patches: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Patches -> batch."""
-    return tuple(torch.stack(parts) for parts in zip(*patches, strict=True))
+    """Patches of (z, y, x) volumes -> batch of (batch, 1, z, y, x)."""
+    return tuple(torch.stack(parts)[:, None] for parts in zip(*patches, strict=True))

@@ -14,7 +14,7 @@ from cryostudy.metrics.similarity import ssim
 def against_truth(
     estimate: Volume, truth: Volume, *, voxel_size: float = 0.0, angles: Sequence[float] | None = None
 ) -> dict[str, float]:
-    """PSNR and SSIM (with and without affine fit), CC, FSC crossings (Å) and, given the tilt angles, CC outside the wedge."""
+    """PSNR and SSIM with and without affine fit, CC, FSC crossings (Å); with tilt angles, CC outside the wedge."""
     curve = fsc(estimate, truth, voxel_size=voxel_size)
     found = {
         "cc": correlation(estimate, truth),

@@ -78,8 +78,8 @@ class MaskedConv(nn.Conv3d):
 class DCABlock(nn.Module):
     """Dilated channel attention: x + W2(attend(gate(depthwise(W1(norm(x)))))), `liu2025` 4.2 (3).
 
-    Works on (batch, 27, D, H, W, C), channels last, one entry of the second axis a sub-lattice; within a sub-lattice the
-    paper's 3-dilated depth-wise convolution is an ordinary one.
+    Works on (batch, 27, D, H, W, C), channels last, one entry of the second axis a sub-lattice; within a sub-lattice
+    the paper's 3-dilated depth-wise convolution is an ordinary one.
     """
 
     def __init__(self, channels: int, attention: str) -> None:
@@ -88,6 +88,8 @@ class DCABlock(nn.Module):
         self.expand = nn.Linear(channels, 2 * channels)
         self.depthwise = nn.Conv3d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
         self.attend = nn.Linear(channels, channels) if attention != "none" else None
+        if self.attend is not None:
+            nn.init.ones_(self.attend.bias)  # start by letting everything through
         self.mean_over = (1, 2, 3, 4) if attention == "global" else (2, 3, 4)
         self.project = nn.Linear(channels, channels)
 
@@ -166,7 +168,7 @@ class VolumeShuffleBSN(nn.Module):
 
 
 def take_apart(x: Tensor) -> Tensor:
-    """(batch, C, D, H, W) -> (batch, 27, D/3, H/3, W/3, C): the sub-lattices of voxels equal modulo 3, channels last."""
+    """(batch, C, D, H, W) -> (batch, 27, D/3, H/3, W/3, C): the sub-lattices modulo 3, channels last."""
     b, c, d, h, w = x.shape
     x = x.reshape(b, c, d // V, V, h // V, V, w // V, V).permute(0, 3, 5, 7, 2, 4, 6, 1)
     return x.reshape(b, V**3, d // V, h // V, w // V, c)
