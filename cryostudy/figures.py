@@ -221,3 +221,20 @@ def radial_spectrum(volume: NDArray[Any], n: int = 40) -> tuple[NDArray[np.float
     count = np.bincount(which[inside], minlength=n)
     total = np.bincount(which[inside], power.ravel()[inside], minlength=n)
     return 0.5 * (edges[1:] + edges[:-1]), total / np.maximum(count, 1)
+
+
+def table(scores: Mapping[str, Mapping[str, Any]], rows: Mapping[str, str], columns: Mapping[str, str]) -> Any:
+    """A Markdown table out of a record's metrics, for display in a notebook.
+
+    Args:
+        scores: `record.content["metrics"]`. rows: label -> name in it. columns: label -> metric.
+    """
+    from IPython.display import Markdown
+
+    from cryostudy.records import readable
+
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for label, name in rows.items():
+        cells = [readable(scores[name][metric]) if metric in scores[name] else "–" for metric in columns.values()]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return Markdown("\n".join(lines))

@@ -16,6 +16,7 @@ from cryostudy.metrics import (
     correlation_outside_wedge,
     fsc,
     fsc_even_odd,
+    leak,
     psnr,
     ssim,
 )
@@ -126,3 +127,13 @@ def test_volumes_of_different_shape_are_refused(metric):
 def test_a_constant_truth_is_refused():
     with pytest.raises(InputError, match="constant"):
         psnr(white(), np.ones((24, 24, 24)))
+
+
+def test_leak_of_known_functions():
+    import torch
+
+    x = torch.randn(1, 1, 5, 5, 5, dtype=torch.float64)
+    where = [(2, 2, 2), (0, 0, 0)]
+    assert leak(lambda v: 3 * v, x, where) == 1.0
+    assert leak(lambda v: v.roll(1, -1) + 0.25 * v, x, where) == pytest.approx(0.25)
+    assert leak(lambda v: v.roll(1, -1), x, where) == 0.0

@@ -2,6 +2,7 @@
 
 from cryostudy.metrics.correlation import correlation, correlation_outside_wedge
 from cryostudy.metrics.fsc import FSC, fsc, fsc_even_odd
+from cryostudy.metrics.leak import leak
 from cryostudy.metrics.scaling import affine_fit, to_unit_range
 from cryostudy.metrics.signal import psnr
 from cryostudy.metrics.similarity import ssim
@@ -15,6 +16,7 @@ __all__ = [
     "correlation_outside_wedge",
     "fsc",
     "fsc_even_odd",
+    "leak",
     "psnr",
     "ssim",
     "to_unit_range",
