@@ -9,7 +9,7 @@ from torch import Tensor
 def leak(function: Callable[[Tensor], Tensor], x: Tensor, voxels: Sequence[tuple[int, int, int]]) -> float:
     r"""How much an output voxel depends on the input voxel it should not see, relative to those it may see.
 
-    .. math:: \max_p\; \left|\frac{\partial f_p}{\partial x_p}\right| \Big/ \max_q \left|\frac{\partial f_p}{\partial x_q}\right|
+    .. math:: \max_p\; |\partial f_p / \partial x_p| \;/\; \max_q |\partial f_p / \partial x_q|
 
     0 for a J-invariant function (Batson and Royer 2019, Definition 1); lower is better. Give float64 for an exact test.
 
