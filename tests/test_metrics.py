@@ -84,9 +84,23 @@ def test_fsc_finds_a_sharp_cut_off():
     def low(x):
         return np.fft.ifftn(np.fft.fftn(x) * (radius < 0.25)).real
 
-    curve = fsc(low(a) + 1e-3 * b, low(a) + 1e-3 * c, voxel_size=10.0)
+    curve = fsc(low(a) + 0.1 * b, low(a) + 0.1 * c, voxel_size=10.0)
     assert curve.resolution(0.5) == pytest.approx(40.0, rel=0.05)  # 10 Å voxels, 0.25 cycles per voxel
     assert curve.frequency[-1] == pytest.approx(0.05, rel=0.02)  # Nyquist: 20 Å
+
+
+def test_a_gaussian_filter_leaves_the_fsc_as_it_was():
+    """Also where the volume does not repeat itself: edges must not pass for resolution."""
+    import torch
+
+    from cryostudy.filters import gaussian_filter
+
+    smooth = gaussian_filter(torch.from_numpy(white((40, 40, 40))), 1.0).numpy()
+    clean = np.linspace(0, 1, 40)[:, None, None] + 10 * smooth
+    noisy = (clean + white((40, 40, 40), 1)).astype(np.float32)
+    filtered = gaussian_filter(torch.from_numpy(noisy), 0.8).numpy()
+    assert fsc(filtered, clean).resolution(0.5) == pytest.approx(fsc(noisy, clean).resolution(0.5), rel=0.1)
+    assert fsc(filtered, clean).correlation[-3:].max() < 0.3
 
 
 def test_resolution_interpolates_and_knows_its_ends():
