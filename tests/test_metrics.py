@@ -84,7 +84,7 @@ def test_fsc_finds_a_sharp_cut_off():
     def low(x):
         return np.fft.ifftn(np.fft.fftn(x) * (radius < 0.25)).real
 
-    curve = fsc(low(a) + 0.1 * b, low(a) + 0.1 * c, voxel_size=10.0)
+    curve = fsc(low(a) + 0.4 * b, low(a) + 0.4 * c, voxel_size=10.0)
     assert curve.resolution(0.5) == pytest.approx(40.0, rel=0.05)  # 10 Å voxels, 0.25 cycles per voxel
     assert curve.frequency[-1] == pytest.approx(0.05, rel=0.02)  # Nyquist: 20 Å
 
