@@ -14,9 +14,13 @@ __all__ = ["PROFILES", "Denoiser", "Method", "available", "get"]
 
 def available() -> dict[str, type[Method]]:
     """Every method by name, in alphabetical order."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return {cls.name: cls for cls in sorted(Method.__subclasses__(), key=lambda cls: cls.name)}
+    found = {}
+    for entry in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{entry.name}")
+        for cls in vars(module).values():  # those defined there, not those imported to build upon
+            if isinstance(cls, type) and issubclass(cls, Method) and cls.name and cls.__module__ == module.__name__:
+                found[cls.name] = cls
+    return dict(sorted(found.items()))
 
 
 def get(name: str) -> type[Method]:

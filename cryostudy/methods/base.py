@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import types
+import typing
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,21 +31,40 @@ class Method:
     """A restoration method; the fields of a subclass are its hyper-parameters, with the paper's values as defaults.
 
     A subclass sets `name`, `summary` (one line for `cryostudy methods`), `needs` (fields of the acquisition that
-    must be there) and `scales` (fields that the profiles `smoke` and `laptop` change; `gpu` is the paper), and defines
+    must be there), `scales` (fields that the profiles `smoke` and `laptop` change; `gpu` is the paper), `limits`
+    (smallest and largest value of a number; zero and infinity by default) and `choices` (of a text), and defines
     :meth:`fit` and :meth:`apply`.
+
+    Raises:
+        InputError: a hyper-parameter of the wrong type or out of its limits.
     """
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar[dict[str, dict[str, Any]]] = {}
+    limits: ClassVar[dict[str, tuple[float, float]]] = {}
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, about = getattr(self, field.name), f"{self.name}: {field.name}"
+            if not fits(value, hints[field.name]):
+                raise InputError(f"{about} cannot be {value!r}; its default is {field.default!r}")
+            if field.name in self.choices and value not in self.choices[field.name]:
+                raise InputError(f"{about} {value!r} is unknown; use {', '.join(self.choices[field.name])}")
+            low, high = self.limits.get(field.name, (0, math.inf))
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, Real) and not low <= float(number) <= min(high, 1e300):
+                    raise InputError(f"{about} cannot be {number}; it goes from {low:g} to {high:g}")
 
     @classmethod
     def at(cls, profile: str, **changes: Any) -> Self:
         """The method at the scale of a profile, with `changes` to single hyper-parameters.
 
         Raises:
-            InputError: unknown profile or hyper-parameter.
+            InputError: unknown profile or hyper-parameter, or a value that does not fit.
         """
         if profile not in PROFILES:
             raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
@@ -51,8 +74,6 @@ class Method:
                 raise InputError(f"{cls.name} has no parameter {name!r}; it has {', '.join(defaults)}")
             if isinstance(value, list):
                 changes[name] = tuple(value)
-            elif isinstance(value, str) != isinstance(defaults[name], str):
-                raise InputError(f"{cls.name}: {name} cannot be {value!r}; its default is {defaults[name]!r}")
         return cls(**cls.scales.get(profile, {}) | changes)
 
     def parameters(self) -> dict[str, Any]:
@@ -96,6 +117,18 @@ class Method:
         raise NotImplementedError
 
 
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type such as `int`, `float | None` or `tuple[int, int]`; an int is a float too."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return any(fits(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        parts = typing.get_args(hint)
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(fits, value, parts))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, {int: Integral, float: Real}.get(hint, hint))
+
+
 @dataclass(frozen=True)
 class Standardise:
     """Volume -> zero mean, unit variance, and back. A zero border stays out of the statistics and stays zero."""
@@ -113,7 +146,7 @@ class Standardise:
         """
         mean, deviation = statistics(volume)
         if not deviation > 0:
-            raise InputError("the volume is constant; there is nothing to restore")
+            raise InputError("the volume is constant inside its zero border; give a volume with content")
         border = any(not valid_mask(np.asarray(volume[slab])).all() for slab in slabs(volume.shape))
         return cls(mean, deviation, border)
 
@@ -167,7 +200,12 @@ class Denoiser:
             "state": {name: value.cpu() for name, value in self.state.items()},
             "history": vars(self.history) if self.history else None,
         }
-        write_aside(path, lambda aside: torch.save(content, aside))
+
+        def write(aside: Path) -> None:
+            with aside.open("wb") as file:  # given a path, torch reports a full disk as a RuntimeError
+                torch.save(content, file)
+
+        write_aside(path, write)
 
     @staticmethod
     def load(path: Path) -> Denoiser:
@@ -189,4 +227,6 @@ class Denoiser:
         except InputError:
             raise
         except Exception as error:  # pickle, zip and key errors alike: not one of ours
-            raise InputError(f"{path}: not a denoiser saved by cryostudy ({type(error).__name__})") from None
+            raise InputError(
+                f"{path}: not a denoiser of this version of cryostudy ({type(error).__name__}); fit it again"
+            ) from None

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Position = tuple[int, ...]
-SMALLEST_SPLIT = 32  # voxels; a volume with no longer side is too small to hold part of it back
+SMALLEST_SPLIT = 32  # voxels; a volume without a side of that length is too small to hold part of it back
+SMALLEST_PART = 4  # voxels; a thinner part has no content to learn from or to check on
 
 
 def patch_positions(shape: tuple[int, ...], patch: int, *, limit: int, seed: int) -> list[Position]:
@@ -52,7 +53,7 @@ def hold_out(shape: tuple[int, ...], share: float) -> tuple[tuple[slice, ...], t
     longest = int(np.argmax(shape))
     cut = round(shape[longest] * (1 - share))
     everything = [slice(0, side) for side in shape]
-    if shape[longest] < SMALLEST_SPLIT or not 0 < cut < shape[longest]:
+    if shape[longest] < SMALLEST_SPLIT or min(cut, shape[longest] - cut) < SMALLEST_PART:
         return tuple(everything), None
     training, held_out = everything.copy(), everything.copy()
     training[longest], held_out[longest] = slice(0, cut), slice(cut, shape[longest])

@@ -42,9 +42,19 @@ class VolumeShuffle(Method):
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "blocks": 1, "patch": 27, "batch": 1, "steps": 12, "learning_rate": 1e-2,
                   "train_voxels": 2**18},
-        "laptop": {"channels": 16, "blocks": 1, "patch": 54, "batch": 1, "steps": 200, "learning_rate": 1e-2,
+        "laptop": {"channels": 16, "blocks": 1, "patch": 54, "batch": 1, "steps": 200, "learning_rate": 5e-3,
                    "decay": True, "patience": None, "train_voxels": 2**22},
     }  # fmt: skip
+    limits: ClassVar[dict[str, tuple[float, float]]] = {
+        **dict.fromkeys(("channels", "blocks", "batch", "epochs", "steps"), (1, 10**9)),
+        **dict.fromkeys(("guide_sigma", "bilateral_sigma"), (0.1, 20)),
+        "bilateral_range": (1e-3, 1e3), "patch": (8, 10**4), "train_voxels": (8**3, 10**12),
+        "learning_rate": (0, 10), "betas": (0, 0.99999), "validation": (0, 0.9),
+    }  # fmt: skip
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        "attention": ("global", "sublattice", "none"),
+        "precision": ("32-true", "16-mixed", "bf16-mixed"),
+    }
 
     channels: int = 48
     blocks: int = 2
