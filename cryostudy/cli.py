@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cryostudy import __version__
 from cryostudy.errors import CryostudyError, InputError
@@ -15,30 +18,50 @@ from cryostudy.errors import CryostudyError, InputError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
-    warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
-    warnings.showwarning = lambda message, *_, **__: print(f"cryostudy: note: {message}", file=sys.stderr)
-    arguments = parser().parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except CryostudyError as error:
-        print(f"cryostudy: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("cryostudy: stopped; run the same command again to go on from the last checkpoint", file=sys.stderr)
-        return 130
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"cryostudy: {place}{error.strerror or error}; free space or choose another folder", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print("cryostudy: out of memory; use --profile laptop, or crop the volume", file=sys.stderr)
-        return 2
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+        warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
+        try:
+            arguments = parser().parse_args(argv)
+            arguments.run(arguments)
+            sys.stdout.flush()
+        except CryostudyError as error:
+            say(str(error))
+            return 2
+        except KeyboardInterrupt:
+            say("stopped; run the same command again to go on from the last checkpoint")
+            return 130
+        except BrokenPipeError:  # the reader of our output has seen enough, as in `cryostudy methods | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "disk full; free space" if full else f"{error.strerror or error}; check its permissions"
+            say(f"{place}{reason} or choose another folder")
+            return 2
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate memory", str(error)):
+                raise
+            say("out of memory; crop the volume, or choose a smaller profile or method")
+            return 2
     return 0
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print("cryostudy:", " ".join(text.splitlines()), file=sys.stderr)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:
     """The argument parser; its texts are the manual."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="cryostudy",
         description="Restore cryo-electron tomograms, and re-run the study that says which method to trust.",
     )
@@ -74,8 +97,8 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser(
         "simulate", help="simulate a recording with known truth",
-        description="Simulate a specimen and its recording; writes full, even, odd, truth and clean volumes, the tilt "
-        "series with its angles, and particles.json.",
+        description="Simulate a specimen and its recording; writes the volumes full, even, odd, truth, clean, labels "
+        "and membrane, the tilt series with its angles, particles.json and record.json.",
     )  # fmt: skip
     p.add_argument("--out", type=Path, required=True, help="folder to write into (new or empty)")
     p.add_argument(
@@ -175,12 +198,14 @@ def value(text: str) -> Any:
     """A parameter's value as YAML reads it: 3, 0.5, true, [1, 2], null, text. 2e-4 is a number here."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[+-]?[\d.]+[eE][+-]?\d+$"), [*"+-.0123456789"])
     try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
-    except ValueError:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"parameter value {text!r} is not readable; quote it") from None
+        return yaml.load(text, Loader)
+    except (ValueError, yaml.YAMLError):
+        raise InputError(f"parameter value {text!r} is not readable; give a number, a text or a [list]") from None
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from cryostudy.training import choose_device, write_aside
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent
+RESULTLESS = ("book.py", "cli.py", "progress.py")  # they cannot change a result; the Snakefile leaves out the same
 PACKAGES = ("torch", "numpy", "scipy", "mrcfile", "lightning", "scikit-image", "matplotlib", "papermill")
 
 
@@ -42,12 +43,13 @@ def build_folder() -> Path:
 
 
 @functools.cache
-def package_hash() -> str:
-    """SHA-256 over the package's own files (paths and contents): two equal hashes mean equal code."""
+def package_hash(package: Path = PACKAGE) -> str:
+    """SHA-256 over the package's files that can change a result (paths and contents): equal hashes mean equal code."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".json")):
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
-        digest.update(path.read_bytes() + b"\0")
+    for path in sorted(p for p in package.rglob("*") if p.suffix in (".py", ".json")):
+        name = path.relative_to(package).as_posix()
+        if name not in RESULTLESS:
+            digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -78,6 +80,8 @@ def commit() -> str:
         ).stdout.strip()
 
     try:
+        if git("ls-files", "--", "cryostudy/records.py") == "":  # installed below somebody else's checkout
+            return ""
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "cryostudy") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
@@ -123,10 +127,12 @@ class Record:
         Raises:
             InputError: a value is NaN: a metric that could not be computed has no place in a record.
         """
-        for key, value in metrics.items():
+        # Numbers of numpy and torch become Python's own: JSON knows no others.
+        plain = {key: value.item() if hasattr(value, "item") else value for key, value in metrics.items()}
+        for key, value in plain.items():
             if isinstance(value, float) and math.isnan(value):
                 raise InputError(f"record {self.name}: {name}.{key} is NaN")
-        self.content["metrics"].setdefault(name, {}).update(metrics)
+        self.content["metrics"].setdefault(name, {}).update(plain)
 
     def closed(self) -> dict[str, Any]:
         """The whole content, with wall time and peak memory up to now."""
@@ -165,7 +171,13 @@ def start(
     Args:
         name: of the chapter or run; names the file. parameters: everything the user could set.
         inputs: files that were read; their SHA-256 is kept.
+    Raises:
+        InputError: negative seed.
     """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed {seed}: give a whole number from 0 on")
+    files = [Path(path) for path in inputs]
+    names = [path.name for path in files]
     notebook = REPOSITORY / "notebooks" / f"{name}.ipynb"
     return Record(
         name,
@@ -179,7 +191,11 @@ def start(
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": {},
             "metrics": {},
-            "inputs": {Path(path).name: file_hash(Path(path)) for path in inputs},
+            "inputs": {
+                # even/tomogram.mrc and odd/tomogram.mrc need their folders to be told apart
+                "/".join(path.absolute().parts[-1 if names.count(path.name) == 1 else -2 :]): file_hash(path)
+                for path in files
+            },
             "notebook_sha256": code_hash(notebook) if notebook.exists() else "",
             "package_sha256": package_hash(),
             "commit": commit(),

@@ -36,6 +36,7 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
         InputError: unknown chapter, profile or parameter. CryostudyError: a cell failed.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     if name not in chapters():
@@ -45,36 +46,48 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
     if profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
     source = NOTEBOOKS / f"{name}.ipynb"
-    known = papermill.inspect_notebook(str(source))
+    known = [parameter for parameter in papermill.inspect_notebook(str(source)) if parameter != "profile"]
     for parameter in parameters or {}:
         if parameter not in known:
-            raise InputError(f"chapter {name} has no parameter {parameter!r}; it has {', '.join(known)}")
+            hint = "use --profile" if parameter == "profile" else f"it has {', '.join(known)}"
+            raise InputError(f"chapter {name} has no parameter {parameter!r}; {hint}")
     target = (out or records.build_folder() / "runs" / profile / f"{name}.ipynb").absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix != ".ipynb" or target.is_dir() or target.resolve() == source.resolve():
+        raise InputError(f"--out {target}: give the name of a notebook (.ipynb) that is not the chapter's own")
     record = target.parent / "records" / f"{name}.json"
-    working = target.with_name(f"{target.stem}.failed.ipynb")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    earlier = record.read_bytes() if record.exists() else None
+    failed = target.with_name(f"{target.stem}.failed.ipynb")
+    failed.unlink(missing_ok=True)
     logging.getLogger("papermill.translators").setLevel(logging.ERROR)
-    record.unlink(missing_ok=True)  # an old record must not pass for this run's
     before = dict(os.environ)
     os.environ["CRYOSTUDY_RECORDS"] = str(record.parent)
     try:
         papermill.execute_notebook(
-            str(source), str(working), {**(parameters or {}), "profile": profile}, kernel_name="python3",
-            cwd=os.getcwd(), request_save_on_cell_execute=False,
+            str(source), str(failed), {**(parameters or {}), "profile": profile}, kernel_name="python3",
+            cwd=os.getcwd(), request_save_on_cell_execute=False, progress_bar={"disable": None},
         )  # fmt: skip
-    except PapermillExecutionError as error:
-        raise CryostudyError(
-            f"chapter {name} failed in cell {error.exec_count}: {error.ename}: {error.evalue.splitlines()[0]}; "
-            f"see {working}"
-        ) from None
+        if not record.exists() or record.read_bytes() == earlier:  # an old one must not pass for this run's
+            raise CryostudyError(
+                f"chapter {name} wrote no record; its last cell must call record.finish(); see {failed}"
+            )
+        notebook = with_record(nbformat.read(failed, as_version=4), json.loads(record.read_text()))
+        write_aside(target, lambda aside: nbformat.write(notebook, aside))
+    except BaseException as error:
+        if earlier is None:
+            record.unlink(missing_ok=True)
+        else:  # it belongs to the earlier run, which stays
+            record.write_bytes(earlier)
+        if isinstance(error, PapermillExecutionError):
+            said = f"{error.ename}: {error.evalue}".strip().splitlines()[0].removesuffix(":")
+            raise CryostudyError(f"chapter {name} failed in cell {error.exec_count}: {said}; see {failed}") from None
+        if isinstance(error, DeadKernelError):
+            raise CryostudyError(f"chapter {name}: its process died, perhaps for want of memory") from None
+        raise
     finally:
         os.environ.clear()
         os.environ.update(before)
-    if not record.exists():
-        raise CryostudyError(f"chapter {name} wrote no record {record}; its last cells must call record.finish()")
-    notebook = with_record(nbformat.read(working, as_version=4), json.loads(record.read_text()))
-    write_aside(target, lambda aside: nbformat.write(notebook, aside))
-    working.unlink()
+    failed.unlink()
     return target
 
 
@@ -93,8 +106,8 @@ def summary(record: Mapping[str, Any]) -> str:
     """The record as a folded note for the reader."""
     changed = ", ".join(f"{k} = {v}" for k, v in record["parameters"].items())
     lines = [
-        f":::{{admonition}} This page was run at `{record['profile']}` scale, seed {record['seed']}, on {record['device']}, "
-        f"in {record['wall_seconds']:.0f} s",
+        f":::{{admonition}} This page was run at `{record['profile']}` scale, seed {record['seed']}, "
+        f"on {record['device']}, in {record['wall_seconds']:.0f} s",
         ":class: note dropdown run-record",
         "",
         f"- **parameters** {changed}",

@@ -11,11 +11,13 @@ from typing import Any
 from cryostudy import artefacts, data, io, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
+from cryostudy.io.destination import PACKED, check_space, disk_errors
 from cryostudy.methods import get
+from cryostudy.progress import busy
 from cryostudy.records import Record
 from cryostudy.training import choose_device
 
-PACKED = (".gz", ".bz2")
+SPARE = 2**20  # bytes on the disk beside the volume: header, record, a small denoiser
 
 
 def restore_files(
@@ -58,15 +60,26 @@ def restore_files(
         raise InputError(
             "no input: give a tomogram, or --even and --odd, or --tilt-series, --tilt-file and --thickness"
         )
+    if tilt_series is not None and (tilt_file is None or thickness is None):
+        raise InputError(f"{tilt_series}: a tilt series needs --tilt-file and --thickness too")
+    if tilt_series is None and thickness is not None:
+        raise InputError("--thickness is that of the reconstruction of a --tilt-series; leave it out")
+    like = None if tilt_series else io.read_volume(images[0], mmap=True)  # a wrong path ends here, before all else
     target = io.check_output(out or default_output(images[0], method), inputs)
-    acquisition = data.from_files(
-        tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=tilt_file, voxel_size=voxel_size,
-        thickness=thickness,
-    )  # fmt: skip
+    work = target.with_name(f"{target.name}.cryostudy")
+    if work.exists() and not work.is_dir():
+        raise InputError(f"{work}: this file has the name of the folder for the denoiser; choose another --out")
+    with busy("read", progress):
+        acquisition = data.from_files(
+            tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=tilt_file, voxel_size=voxel_size,
+            thickness=thickness,
+        )  # fmt: skip
     chosen.check(acquisition)
+    needed = 4 * acquisition.full.size + SPARE
+    with disk_errors(target, needed):
+        check_space(target.resolve(), needed)
     if not acquisition.voxel_size:
         print(f"cryostudy: note: {images[0]} states no voxel size; give --voxel-size for lengths in Å", file=sys.stderr)
-    like = None if tilt_series else io.read_volume(images[0], mmap=True)
 
     own = record is None
     if record is None:
@@ -74,12 +87,11 @@ def restore_files(
         record = records.start(target.stem, parameters=given, profile=profile, seed=seed, device=device, inputs=inputs)
     record.data(acquisition)
     began = time.monotonic()
-    work = target.with_name(f"{target.name}.cryostudy")
     denoiser = artefacts.fitted(chosen, acquisition, seed=seed, device=device, folder=work, progress=progress)
     trained = time.monotonic()
     label = f"cryostudy {method} {profile} seed {seed}"
     header: dict[str, Any] = {"like": like, "voxel_size": acquisition.voxel_size or None, "label": label}
-    if target.suffix in PACKED:
+    if target.suffix.lower() in PACKED:
         io.write_volume(target, denoiser(acquisition.full, device=device, progress=progress), protect=inputs, **header)
     else:
         with io.create_volume(target, acquisition.full.shape, protect=inputs, **header) as array:

@@ -12,6 +12,8 @@ import numpy as np
 
 from cryostudy import data, io, records
 from cryostudy.errors import InputError
+from cryostudy.progress import busy
+from cryostudy.simulate import Specimen
 
 
 def write_simulation(out: Path, *, seed: int = 0, **parameters: Any) -> Path:
@@ -24,10 +26,11 @@ def write_simulation(out: Path, *, seed: int = 0, **parameters: Any) -> Path:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: already there and not an empty folder; choose another")
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: the folder {out.parent} does not exist or is not writable; choose another")
     record = records.start("simulate", parameters=parameters, profile="-", seed=seed, device="cpu")
-    found = data.simulated(seed=seed, **parameters)
+    with busy("simulate"):
+        found = data.simulated(seed=seed, **parameters)
     record.data(found)
     specimen = found.specimen
     assert specimen is not None and found.halves is not None  # simulated() always has them
@@ -42,17 +45,9 @@ def write_simulation(out: Path, *, seed: int = 0, **parameters: Any) -> Path:
             if volume is not None:
                 path = partial / f"{name}.{'st' if name == 'tilt_series' else 'mrc'}"
                 io.write_volume(path, np.asarray(volume, np.float32), voxel_size=found.voxel_size, label=found.name)
-        angles = "".join(f"{angle:8.2f}\n" for angle in found.tilt_angles or ())
+        angles = "".join(f"{angle:10.4f}\n" for angle in found.tilt_angles or ())
         (partial / "tilt_angles.tlt").write_text(angles)
-        particles = [
-            {
-                "name": p.name,
-                "position_zyx": list(map(float, p.position)),
-                "rotation_zyx": np.asarray(p.rotation).tolist(),
-            }
-            for p in specimen.particles
-        ]
-        (partial / "particles.json").write_text(json.dumps(particles, indent=1) + "\n")
+        (partial / "particles.json").write_text(json.dumps(objects(specimen), indent=1) + "\n")
         records.write_json(partial / "record.json", record.closed())
         if out.exists():
             out.rmdir()
@@ -61,3 +56,18 @@ def write_simulation(out: Path, *, seed: int = 0, **parameters: Any) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
     print(f"{out}: {found.description}")
     return out
+
+
+def objects(specimen: Specimen) -> dict[str, Any]:
+    """All that was placed: `classes` names the values of labels.mrc; positions in voxels, both (z, y, x)."""
+    return {
+        "classes": list(specimen.class_names),
+        "particles": [
+            {"name": p.name, "position": list(map(float, p.position)), "rotation": np.asarray(p.rotation).tolist()}
+            for p in specimen.particles
+        ],
+        "fiducials": [
+            {"position": list(map(float, bead.position)), "radius_angstrom": float(bead.radius)}
+            for bead in specimen.fiducials
+        ],
+    }
