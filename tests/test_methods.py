@@ -3,7 +3,7 @@
 import gc
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,9 +18,9 @@ from cryostudy.data import Acquisition, simulated
 from cryostudy.errors import InputError
 from cryostudy.filters import gaussian_filter
 from cryostudy.methods import PROFILES, Denoiser, Method, available, get
-from cryostudy.methods.base import Standardise
 from cryostudy.methods.gaussian import Gaussian
 from cryostudy.methods.patches import central_box, crop, hold_out, patch_positions, random_crop
+from cryostudy.methods.standardise import Standardised
 from cryostudy.methods.volume_shuffle import VolumeShuffle
 
 
@@ -154,10 +154,11 @@ def test_short_training_beats_the_raw_volume():
 def test_fitted_network_does_not_see_the_voxel_it_restores(noisy, attention, where):
     method = VolumeShuffle.at("smoke", steps=2, attention=attention)
     denoiser = method.fit(noisy)
-    normalise = Standardise.of(noisy.full)  # held fixed: the mean of the whole volume would tell
+    volume = Standardised.of(noisy.full)
     changed = noisy.full.copy()
     changed[where] += 5.0
-    before, after = (method.apply(denoiser.state, v, normalise, None, "cpu", False) for v in (noisy.full, changed))
+    other = replace(volume, volume=changed)  # mean and deviation held fixed: those of the whole volume would tell
+    before, after = (method.apply(denoiser.state, v, None, "cpu", False) for v in (volume, other))
     assert after[where] == before[where]
     assert not np.array_equal(before, after)  # its neighbours do see it
 
@@ -165,17 +166,45 @@ def test_fitted_network_does_not_see_the_voxel_it_restores(noisy, attention, whe
 # What all methods share
 
 
+def bordered(content):
+    volume = np.zeros([side + 10 for side in content.shape], np.float32)
+    volume[4:-6, 5:-5, 6:-4] = content
+    return volume
+
+
 def test_zero_borders_stay_out_of_the_statistics_and_zero(fitted):
     content = white(phantom((30, 34, 38)), 1.0).full + 100
-    volume = np.zeros((40, 44, 48), np.float32)
-    volume[4:34, 5:39, 6:44] = content
-    scale = Standardise.of(volume)
-    assert (scale.mean, scale.deviation) == pytest.approx((content.mean(), content.std()), rel=1e-4)
-    assert scale.border and not Standardise.of(content).border
+    volume = bordered(content)
     for denoiser in (fitted, Gaussian.at("smoke").fit(Acquisition(full=volume))):
         restored = denoiser(volume)
         assert (restored[volume == 0] == 0).all() and (restored[volume != 0] != 0).all()
         assert restored[volume != 0].mean() == pytest.approx(100, rel=0.01)  # no dark rim
+
+
+@pytest.mark.parametrize("slab", [1, 7, 10**6])
+def test_standardised_pieces_are_those_of_the_whole(slab, monkeypatch):
+    monkeypatch.setattr("cryostudy.io.checks._SLAB_VOXELS", slab * 44 * 48)
+    content = white(phantom((30, 34, 38)), 1.0).full + 100
+    content[12:15, 12:15, 12:15] = 0  # a bead, clipped to black, is no border
+    volume = bordered(content)
+    for plain, whole in ((content, Standardised.of(content)), (volume, Standardised.of(volume))):
+        inside = io.valid_mask(plain)
+        mean, deviation = plain[inside].mean(dtype=float), plain[inside].std(dtype=float)
+        assert (whole.mean, whole.deviation) == pytest.approx((mean, deviation), rel=1e-6)
+        assert whole.shape == plain.shape and (whole.bits is None) == inside.all()
+        expected = np.where(inside, (plain - mean) / deviation, 0)
+        for where in (
+            (slice(None),) * 3,
+            (slice(3, 20), slice(2, 9), slice(5, 31)),
+            (slice(9, 90), slice(0, 1), slice(7)),
+        ):
+            np.testing.assert_allclose(whole[where], expected[where], atol=1e-5)
+            np.testing.assert_array_equal(whole.content(where), inside[where])
+            assert whole[where].dtype == np.float32
+        back = whole[everything]
+        whole.undo(back)
+        np.testing.assert_allclose(back, plain, atol=1e-4)
+        assert (back[~inside] == 0).all()
 
 
 def test_a_volume_constant_but_for_its_border_is_refused():
@@ -302,8 +331,8 @@ def new_file(tmp_path, monkeypatch):
             def fit(self, acquisition, *, seed=0, device="auto", folder=None, progress=None):
                 return Denoiser(self, {"factor": torch.tensor(self.factor)})
 
-            def apply(self, state, volume, normalise, out, device, progress):
-                out[...] = float(state["factor"]) * (volume - normalise.mean) / normalise.deviation
+            def apply(self, state, volume, out, device, progress):
+                out[...] = float(state["factor"]) * volume[:, :, :]
                 return out
 
         @dataclass(frozen=True)

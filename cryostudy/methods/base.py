@@ -18,8 +18,7 @@ from torch import Tensor
 
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
-from cryostudy.io import statistics, valid_mask
-from cryostudy.io.checks import slabs
+from cryostudy.methods.standardise import Standardised
 from cryostudy.training import History, choose_device, write_aside
 
 PROFILES = ("smoke", "laptop", "gpu")
@@ -107,13 +106,12 @@ class Method:
     def apply(
         self,
         state: State,
-        volume: NDArray[Any],
-        normalise: Standardise,
+        volume: Standardised,
         out: NDArray[np.float32] | None,
         device: str,
         progress: bool | None,
     ) -> NDArray[np.float32]:
-        """Restore a volume (z, y, x) with fitted weights; the result is in units of the normalised volume."""
+        """Restore a volume (z, y, x) with fitted weights; `out` as in :func:`cryostudy.inference.tiled`."""
         raise NotImplementedError
 
 
@@ -127,40 +125,6 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, {int: Integral, float: Real}.get(hint, hint))
-
-
-@dataclass(frozen=True)
-class Standardise:
-    """Volume -> zero mean, unit variance, and back. A zero border stays out of the statistics and stays zero."""
-
-    mean: float
-    deviation: float
-    border: bool
-
-    @classmethod
-    def of(cls, volume: NDArray[Any]) -> Standardise:
-        """The statistics of a volume (z, y, x), also of a memory map.
-
-        Raises:
-            InputError: the volume is constant.
-        """
-        mean, deviation = statistics(volume)
-        if not deviation > 0:
-            raise InputError("the volume is constant inside its zero border; give a volume with content")
-        border = any(not valid_mask(np.asarray(volume[slab])).all() for slab in slabs(volume.shape))
-        return cls(mean, deviation, border)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y = (x - self.mean) / self.deviation
-        return torch.where(x == 0, 0.0, y) if self.border else y
-
-    def undo(self, restored: NDArray[np.float32], volume: NDArray[Any]) -> None:
-        """Back to the units of `volume`, in place."""
-        for slab in slabs(volume.shape):
-            restored[slab] *= self.deviation
-            restored[slab] += self.mean
-            if self.border:
-                restored[slab][~valid_mask(np.asarray(volume[slab]))] = 0
 
 
 @dataclass(frozen=True)
@@ -187,9 +151,9 @@ class Denoiser:
         Args:
             out: float32 array or memory map to write into, made here by default.
         """
-        normalise = Standardise.of(volume)
-        restored = self.method.apply(self.state, volume, normalise, out, choose_device(device), progress)
-        normalise.undo(restored, volume)
+        standardised = Standardised.of(volume)
+        restored = self.method.apply(self.state, standardised, out, choose_device(device), progress)
+        standardised.undo(restored)
         return restored
 
     def save(self, path: Path) -> None:

@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from cryostudy.data import Acquisition
 from cryostudy.filters import TRUNCATE, gaussian_filter
 from cryostudy.inference import tiled
-from cryostudy.io import valid_mask
-from cryostudy.methods.base import Denoiser, Method, Standardise, State
-from cryostudy.methods.patches import crop, patch_positions
+from cryostudy.methods.base import Denoiser, Method, State
+from cryostudy.methods.patches import box, patch_positions
+from cryostudy.methods.standardise import Standardised
 
 SIGMAS = tuple(float(s) for s in np.geomspace(0.4, 4.0, 13))
 
@@ -51,15 +51,14 @@ class Gaussian(Method):
     ) -> Denoiser:
         """Choose sigma; nothing is random but which sub-volumes of a large volume are looked at."""
         self.check(acquisition)
-        Standardise.of(acquisition.full)  # refuses a constant volume
+        Standardised.of(acquisition.full)  # refuses a constant volume
         sigma = self.sigma if self.sigma is not None else calibrate(acquisition, self.sample, seed, progress)
         return Denoiser(self, {"sigma": torch.tensor(sigma)})
 
     def apply(
         self,
         state: State,
-        volume: NDArray[Any],
-        normalise: Standardise,
+        volume: Standardised,
         out: NDArray[np.float32] | None,
         device: str,
         progress: bool | None,
@@ -67,15 +66,9 @@ class Gaussian(Method):
         sigma = float(state["sigma"])
         halo = int(np.ceil(TRUNCATE * sigma))
         return tiled(
-            lambda x: gaussian_filter(normalise(x), sigma),
-            volume,
-            out=out,
-            tile=128 + 2 * halo,
-            halo=halo,
-            blend=0,
-            device=device,
-            progress=progress,
-        )
+            lambda x: gaussian_filter(x, sigma), volume.array(),
+            out=out, tile=128 + 2 * halo, halo=halo, blend=0, device=device, progress=progress,
+        )  # fmt: skip
 
 
 def calibrate(acquisition: Acquisition, sample: tuple[int, int], seed: int, progress: bool | None = None) -> float:
@@ -84,17 +77,15 @@ def calibrate(acquisition: Acquisition, sample: tuple[int, int], seed: int, prog
     Zero borders are left out; of a large volume random sub-volumes with content are looked at.
     """
     patch, count = sample
-    volumes = acquisition.halves or (acquisition.full,)
-    scales = [Standardise.of(volume) for volume in volumes]
+    volumes = [Standardised.of(volume) for volume in acquisition.halves or (acquisition.full,)]
     positions = patch_positions(volumes[0].shape, patch, limit=10**9, seed=seed)
     errors, left = np.zeros(len(SIGMAS)), min(count, len(positions))
     with tqdm(total=left, desc="calibrate", disable=None if progress is None else not progress) as bar:
         while left and positions:
-            corner = positions.pop()
-            crops = [np.array(crop(volume, corner, patch), np.float32) for volume in volumes]
-            content = torch.from_numpy(np.logical_and.reduce([valid_mask(x) for x in crops]))
+            where = box(positions.pop(), patch)
+            content = torch.from_numpy(np.logical_and.reduce([volume.content(where) for volume in volumes]))
             if content.any():
-                first, *rest = (scale(torch.from_numpy(x)) for scale, x in zip(scales, crops, strict=True))
+                first, *rest = (torch.from_numpy(volume[where]) for volume in volumes)
                 found = errors_of_halves(first, rest[0], content) if rest else errors_of_prediction(first, content)
                 errors += content.sum().item() * np.array(found)
                 left -= 1

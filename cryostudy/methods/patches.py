@@ -30,7 +30,12 @@ def patch_positions(shape: tuple[int, ...], patch: int, *, limit: int, seed: int
 
 def crop(volume: NDArray[Any] | Tensor, corner: Position, patch: int) -> Any:
     """The patch at a corner, cut off where the volume ends; a view."""
-    return volume[tuple(slice(start, start + patch) for start in corner)]
+    return volume[box(corner, patch)]
+
+
+def box(corner: Position, patch: int) -> tuple[slice, ...]:
+    """The slices (z, y, x) of the patch at a corner."""
+    return tuple(slice(start, start + patch) for start in corner)
 
 
 def central_box(shape: tuple[int, ...], limit: int) -> tuple[slice, ...]:

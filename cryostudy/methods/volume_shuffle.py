@@ -16,8 +16,9 @@ from cryostudy.data import Acquisition
 from cryostudy.filters import bilateral_filter, gaussian_filter
 from cryostudy.inference import tiled
 from cryostudy.losses import edge_loss, edge_map, guidance_loss, reconstruction_loss, total_variation
-from cryostudy.methods.base import Denoiser, Method, Standardise, State
+from cryostudy.methods.base import Denoiser, Method, State
 from cryostudy.methods.patches import central_box, crop, hold_out, patch_positions, random_crop
+from cryostudy.methods.standardise import Standardised
 from cryostudy.models import VolumeShuffleBSN
 from cryostudy.training import Terms, train
 
@@ -90,11 +91,10 @@ class VolumeShuffle(Method):
     ) -> Denoiser:
         """Train on the full volume; `halves` are not used."""
         self.check(acquisition)
-        volume = acquisition.full
-        normalise = Standardise.of(volume)
-        box = volume[central_box(volume.shape, self.train_voxels)]
-        guides = self.prepare(normalise(torch.from_numpy(np.array(box, np.float32))))
-        training, held_out = hold_out(box.shape, self.validation)
+        volume = Standardised.of(acquisition.full)
+        box = torch.from_numpy(volume[central_box(volume.shape, self.train_voxels)])
+        guides = self.prepare(box)
+        training, held_out = hold_out(tuple(box.shape), self.validation)
         learn = tuple(guide[training] for guide in guides)
         checks = []
         if held_out:
@@ -133,7 +133,7 @@ class VolumeShuffle(Method):
             steps=steps, learning_rate=self.learning_rate, betas=self.betas, decay=self.decay,
             validate=validate if checks else None, validate_every=max(1, steps // 20),
             patience=self.patience, device=device, precision=self.precision, folder=folder,
-            key=repr((self, seed, volume.shape, normalise)), progress=progress,
+            key=repr((self, seed, volume.shape, volume.mean, volume.deviation)), progress=progress,
         )  # fmt: skip
         return Denoiser(self, {name: value.cpu() for name, value in network.state_dict().items()}, history)
 
@@ -145,8 +145,7 @@ class VolumeShuffle(Method):
     def apply(
         self,
         state: State,
-        volume: NDArray[Any],
-        normalise: Standardise,
+        volume: Standardised,
         out: NDArray[np.float32] | None,
         device: str,
         progress: bool | None,
@@ -155,8 +154,7 @@ class VolumeShuffle(Method):
         network.load_state_dict(state)
         network.eval()
         return tiled(
-            lambda x: network(normalise(x)),
-            volume, out=out, tile=TILE, halo=9, blend=9, multiple=27, device=device, progress=progress,
+            network, volume.array(), out=out, tile=TILE, halo=9, blend=9, multiple=27, device=device, progress=progress,
         )  # fmt: skip
 
 
