@@ -32,7 +32,9 @@ MIN_PAGE_CHARACTERS = 200
 # Cells longer than this are folded; a chapter's visible code stays short.
 MAX_VISIBLE_LINES = 12
 STALE_NOTE = """
-:::{warning} The package has changed since this chapter ran
+:::{admonition} The package has changed since this chapter ran
+:class: warning
+
 The code of `cryostudy` that made these numbers differs from the code of this site, so a new run may give others. The
 record below names the commit.
 :::

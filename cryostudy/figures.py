@@ -26,7 +26,7 @@ def style() -> None:
     from cycler import cycler
 
     mpl.rcParams.update({
-        "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10,
+        "figure.dpi": 120, "savefig.dpi": 120, "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10,
         "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "white",
         "axes.prop_cycle": cycler(color=COLOURS), "image.cmap": "gray", "legend.frameon": False,
         "figure.constrained_layout.use": True,
@@ -37,8 +37,8 @@ def note(figure: Figure, text: str) -> None:
     """One grey line under a figure: noise model, seed, profile, device."""
     import textwrap
 
-    width = int(figure.get_figwidth() * 17)
-    figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=7.5, color="0.4")
+    width = int(figure.get_figwidth() * 15)
+    figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=8, color="0.35")
 
 
 def grey_range(volume: NDArray[Any]) -> tuple[float, float]:
@@ -56,7 +56,7 @@ def slices(
     match: bool = True,
     thickness: int = 1,
     caption: str = "",
-    width: float = 9.5,
+    width: float = 8.0,
 ) -> Figure:
     """xy slices above, xz slices below, one column a volume, all in one grey range, with scale bars.
 
@@ -121,14 +121,14 @@ def _outline() -> Any:
     return withStroke(linewidth=2, foreground="black")
 
 
-def spectra(volumes: Volumes, *, voxel_size: float = 0.0, caption: str = "", width: float = 9.5) -> Figure:
+def spectra(volumes: Volumes, *, voxel_size: float = 0.0, caption: str = "", width: float = 8.0) -> Figure:
     """Log-amplitude of the central xz plane of the Fourier transform, where the missing wedge shows.
 
     One column a volume; all scaled to their own maximum, four decades.
     """
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(volumes), squeeze=False, figsize=(width, width / len(volumes) + 0.9))
+    figure, axes = plt.subplots(1, len(volumes), squeeze=False, figsize=(width, width / len(volumes) + 0.25))
     nyquist = 1 / (2 * voxel_size) if voxel_size else 0.5
     for ax, (title, volume) in zip(axes[0], volumes.items(), strict=True):
         centred = volume - volume.mean()
@@ -139,10 +139,10 @@ def spectra(volumes: Volumes, *, voxel_size: float = 0.0, caption: str = "", wid
                           cmap="magma", aspect="equal")  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel(f"$k_x$ (1/{'Å' if voxel_size else 'voxel'})")
-        ax.set_xticks([-nyquist, 0, nyquist])
-        ax.set_yticks([-nyquist, 0, nyquist] if ax is axes[0, 0] else [])
+        ax.set_xticks([-nyquist / 2, 0, nyquist / 2])
+        ax.set_yticks([-nyquist / 2, 0, nyquist / 2] if ax is axes[0, 0] else [])
     axes[0, 0].set_ylabel(f"$k_z$ (1/{'Å' if voxel_size else 'voxel'})")
-    figure.colorbar(image, ax=list(axes[0]), label="log$_{10}$ amplitude", shrink=0.8, aspect=15)
+    figure.colorbar(image, ax=list(axes[0]), label="log$_{10}$ amplitude", shrink=0.65, aspect=14)
     if caption:
         note(figure, caption)
     return figure
@@ -171,7 +171,7 @@ def learning_curves(histories: Mapping[str, History], *, caption: str = "") -> F
     """Training and held-out loss against the step, one panel a run; a circle marks the weights that were kept."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(histories), squeeze=False, figsize=(4.75 * len(histories), 3.2))
+    figure, axes = plt.subplots(1, len(histories), squeeze=False, figsize=(max(5.0, 4.0 * len(histories)), 3.1))
     for ax, (title, history) in zip(axes[0], histories.items(), strict=True):
         steps, total = history.column("total")
         ax.plot(steps, total, color="0.75", lw=0.8, label="training batch")
@@ -195,7 +195,7 @@ def bars(scores: Mapping[str, Mapping[str, float]], *, caption: str = "") -> Fig
     """One panel a metric, one bar a volume: `scores[metric][title]`."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(scores), squeeze=False, figsize=(9.5, 3.0))
+    figure, axes = plt.subplots(1, len(scores), squeeze=False, figsize=(8.0, 3.0))
     for ax, (metric, values) in zip(axes[0], scores.items(), strict=True):
         ax.barh(list(values)[::-1], list(values.values())[::-1], color=[COLOURS[0]] * len(values))
         ax.set_xlabel(metric)

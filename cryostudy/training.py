@@ -76,6 +76,7 @@ def train(
     learning_rate: float,
     betas: tuple[float, float] = (0.9, 0.999),
     decay: bool = False,
+    clip: float | None = 1.0,
     validate: Callable[[nn.Module], float] | None = None,
     validate_every: int = 50,
     patience: int | None = None,
@@ -91,6 +92,7 @@ def train(
         loss: (network, batch) -> terms; the term `"total"` is minimised, all are logged.
         batch: step -> tensors. It must depend on the step alone, so that a resumed run repeats an undisturbed one.
         decay: learning rate falls to zero along a half cosine; constant otherwise.
+        clip: largest norm of the gradient; gold beads give rare steps that would otherwise throw the weights far off.
         validate: network -> loss on held-out data (lower is better), every `validate_every` steps and at the end; the
             weights of the best are kept. Without it the last weights are.
         patience: stop after so many validations without improvement.
@@ -156,6 +158,8 @@ def train(
                 )
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(terms["total"])
+            if clip is not None:
+                fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
             whole = False
             history.lowest = min(history.lowest, history.smooth)
             optimizer.step()
