@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from cryostudy import __version__
 from cryostudy.errors import CryostudyError, InputError
+from cryostudy.progress import busy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,7 +136,8 @@ def parser() -> argparse.ArgumentParser:
 
 def restore(a: argparse.Namespace) -> None:
     """`cryostudy restore`."""
-    from cryostudy.commands.restore import restore_files
+    with busy("start"):  # torch alone takes seconds to import
+        from cryostudy.commands.restore import restore_files
 
     target, _ = restore_files(
         a.input, even=a.even, odd=a.odd, tilt_series=a.tilt_series, tilt_file=a.tilt_file, thickness=a.thickness,
@@ -163,7 +165,8 @@ def list_methods(a: argparse.Namespace) -> None:
 
 def simulate(a: argparse.Namespace) -> None:
     """`cryostudy simulate`."""
-    from cryostudy.commands.simulate import write_simulation
+    with busy("start"):  # torch alone takes seconds to import
+        from cryostudy.commands.simulate import write_simulation
 
     write_simulation(
         a.out, shape=tuple(a.shape), noise=a.noise, level=a.level, tilt_range=a.tilt_range, tilt_step=a.tilt_step,
@@ -173,7 +176,8 @@ def simulate(a: argparse.Namespace) -> None:
 
 def chapter(a: argparse.Namespace) -> None:
     """`cryostudy chapter`."""
-    from cryostudy.commands.chapter import run_chapter
+    with busy("start"):  # torch alone takes seconds to import
+        from cryostudy.commands.chapter import run_chapter
 
     print(run_chapter(a.name, a.profile, given(a), a.out))
 

@@ -193,11 +193,8 @@ def test_standardised_pieces_are_those_of_the_whole(slab, monkeypatch):
         assert (whole.mean, whole.deviation) == pytest.approx((mean, deviation), rel=1e-6)
         assert whole.shape == plain.shape and (whole.bits is None) == inside.all()
         expected = np.where(inside, (plain - mean) / deviation, 0)
-        for where in (
-            (slice(None),) * 3,
-            (slice(3, 20), slice(2, 9), slice(5, 31)),
-            (slice(9, 90), slice(0, 1), slice(7)),
-        ):
+        everything = (slice(None),) * 3
+        for where in (everything, (slice(3, 20), slice(2, 9), slice(5, 31)), (slice(9, 90), slice(0, 1), slice(7))):
             np.testing.assert_allclose(whole[where], expected[where], atol=1e-5)
             np.testing.assert_array_equal(whole.content(where), inside[where])
             assert whole[where].dtype == np.float32
