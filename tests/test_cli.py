@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import logging
 import os
 import pty
 import re
@@ -54,12 +55,13 @@ def tomogram(tmp_path):
 
 
 @pytest.fixture
-def run(capsys):
+def run(capsys, caplog):
     """Calls the command line in this process: (exit code, stdout, stderr)."""
 
     def call(*words):
         capsys.readouterr()
         code = cli.main([str(word) for word in words])
+        assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]  # would go to stderr
         return code, *capsys.readouterr()
 
     return call

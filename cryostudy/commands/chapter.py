@@ -59,13 +59,14 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
     earlier = record.read_bytes() if record.exists() else None
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
-    logging.getLogger("papermill.translators").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say comes as an exception too
     before = dict(os.environ)
     os.environ["CRYOSTUDY_RECORDS"] = str(record.parent)
     try:
         papermill.execute_notebook(
             str(source), str(failed), {**(parameters or {}), "profile": profile}, kernel_name="python3",
             cwd=os.getcwd(), request_save_on_cell_execute=False, progress_bar={"disable": None},
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which warns of its transport at each start
         )  # fmt: skip
         if not record.exists() or record.read_bytes() == earlier:  # an old one must not pass for this run's
             raise CryostudyError(
