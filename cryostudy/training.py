@@ -128,7 +128,12 @@ def train(
             "optimizer": optimizer.state_dict(),
             "good": good,
         }
-        write_aside(checkpoint, lambda path: torch.save(state | {"history": vars(history)}, path))
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:  # given a path, torch reports a full disk as a RuntimeError
+                torch.save(state | {"history": vars(history)}, file)
+
+        write_aside(checkpoint, write)
         write_aside(checkpoint.with_name("log.csv"), lambda path: write_csv(path, history.rows))
 
     start, saved_at = time.monotonic() - history.seconds, time.monotonic()

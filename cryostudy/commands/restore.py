@@ -97,7 +97,8 @@ def restore_files(
         with io.create_volume(target, acquisition.full.shape, protect=inputs, **header) as array:
             denoiser(acquisition.full, out=array, device=device, progress=progress)
     record.add(method, {
-        "fit_seconds": round(trained - began, 2), "restore_seconds": round(time.monotonic() - trained, 2),
+        "fit_seconds": round(denoiser.history.seconds if denoiser.history else trained - began, 2),
+        "restore_seconds": round(time.monotonic() - trained, 2),
         **({"steps": denoiser.history.step, "kept_step": denoiser.history.best_step} if denoiser.history else {}),
         **{name: round(float(value), 4) for name, value in denoiser.state.items() if value.ndim == 0},
     })  # fmt: skip
