@@ -186,7 +186,7 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
 
 
 def _compact(picture: str) -> str:
-    """A base64 PNG with at most 256 colours, which slices and line plots do not miss; as it was where that is larger."""
+    """A base64 PNG with at most 256 colours, which these figures do not miss, if that is smaller."""
     from PIL import Image
 
     smaller = io.BytesIO()
