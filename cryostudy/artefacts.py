@@ -37,6 +37,11 @@ def key(method: Method, acquisition: Acquisition, seed: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def place(method: Method, acquisition: Acquisition, seed: int, folder: Path | None = None) -> Path:
+    """The folder of an artefact, below `folder` or `_build/artefacts`."""
+    return (folder or build_folder() / "artefacts") / f"{method.name}-{key(method, acquisition, seed)}"
+
+
 def fitted(
     method: Method,
     acquisition: Acquisition,
@@ -51,13 +56,19 @@ def fitted(
     Args:
         folder: where artefacts are kept; default `_build/artefacts`.
     """
-    place = (folder or build_folder() / "artefacts") / f"{method.name}-{key(method, acquisition, seed)}"
-    kept = place / "denoiser.pt"
+    return fitted_at(place(method, acquisition, seed, folder), method, acquisition, seed, device, progress)
+
+
+def fitted_at(
+    where: Path, method: Method, acquisition: Acquisition, seed: int, device: str, progress: bool | None
+) -> Denoiser:
+    """The denoiser kept in this folder, or trained into it now."""
+    kept = where / "denoiser.pt"
     if kept.exists():
         return Denoiser.load(kept)
-    denoiser = method.fit(acquisition, seed=seed, device=device, folder=place, progress=progress)
+    denoiser = method.fit(acquisition, seed=seed, device=device, folder=where, progress=progress)
     denoiser.save(kept)
-    (place / "checkpoint.pt").unlink(missing_ok=True)
+    (where / "checkpoint.pt").unlink(missing_ok=True)
     return denoiser
 
 
@@ -71,10 +82,10 @@ def restored(
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
     """The acquisition's full volume restored by this method, kept beside the denoiser."""
-    place = (folder or build_folder() / "artefacts") / f"{method.name}-{key(method, acquisition, seed)}"
-    kept = place / "restored.npy"
+    where = place(method, acquisition, seed, folder)
+    kept = where / "restored.npy"
     if not kept.exists():
-        denoiser = fitted(method, acquisition, seed=seed, device=device, folder=folder, progress=progress)
+        denoiser = fitted_at(where, method, acquisition, seed, device, progress)
         volume = denoiser(acquisition.full, device=device, progress=progress)
 
         def write(aside: Path) -> None:

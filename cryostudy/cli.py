@@ -154,7 +154,8 @@ def list_methods(a: argparse.Namespace) -> None:
     if a.name is None:
         for name, method in available().items():
             needs = ", ".join(need.replace("_", " ") for need in method.needs) or "one tomogram"
-            print(f"{name:16} {method.summary} (needs {needs})")
+            paper = f" [{method.paper}]" if method.paper else ""
+            print(f"{name:20} {method.summary}{paper}; needs {needs}, {method.cost}")
         return
     method = get(a.name)
     print(f"{a.name}: {method.summary}\n\n{'parameter':18}" + "".join(f"{profile:>28}" for profile in PROFILES))

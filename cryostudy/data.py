@@ -27,6 +27,7 @@ class Acquisition:
     - `full`: the tomogram. `halves`: two tomograms (even, odd) of the same specimen with independent noise,
       or None.
     - `tilt_series`: noisy images (tilt, y, x), or None; `tilt_angles` in degrees, or None where unknown.
+    - `filter`: that of the reconstruction ("ramp", "hamming", "sirt-like", "none"), or None where unknown.
     - `voxel_size` in Å; 0.0 where unknown.
     - `truth`: the specimen itself, or None. `clean`: the reconstruction of the tilt series without noise,
       that is what a perfect denoiser which leaves the missing wedge empty would give, or None.
@@ -38,6 +39,7 @@ class Acquisition:
     halves: Halves | None = None
     tilt_series: np.ndarray | None = None
     tilt_angles: tuple[float, ...] | None = None
+    filter: str | None = None
     voxel_size: float = 0.0
     truth: np.ndarray | None = None
     clean: np.ndarray | None = None
@@ -92,6 +94,7 @@ def simulated(
         halves=halves,
         tilt_series=series,
         tilt_angles=angles,
+        filter=filter or "none",
         voxel_size=specimen.voxel_size,
         truth=truth,
         clean=clean,
@@ -128,6 +131,7 @@ def reprojected(
         halves=halves,
         tilt_series=series,
         tilt_angles=angles,
+        filter=filter or "none",
         voxel_size=voxel_size,
         truth=truth,
         clean=reconstruct(clean_series, angles, truth.shape[0], filter=filter),
@@ -229,6 +233,7 @@ def _from_stack(
         halves=halves,
         tilt_series=series,
         tilt_angles=angles,
+        filter=filter or "none",
         voxel_size=stack.voxel_size if voxel_size is None else float(voxel_size),
         name=_stem(name),
         description=f"tilt series {name.name}; {_geometry(angles, filter)}",

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryostudy.fourier import radius
 from cryostudy.metrics import FSC, affine_fit
 from cryostudy.training import History
 
@@ -168,10 +167,13 @@ def fsc_curves(curves: Mapping[str, FSC], *, voxel_size: float = 0.0, caption: s
 
 
 def learning_curves(histories: Mapping[str, History], *, caption: str = "") -> Figure:
-    """Training and held-out loss against the step, one panel a run; a circle marks the weights that were kept."""
+    """Training and held-out loss against the step, one panel a run; a circle marks the weights that were kept.
+
+    Where the run knew the truth, the true correlation on the same held-out patches is drawn on a second axis.
+    """
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(histories), squeeze=False, figsize=(max(5.0, 4.0 * len(histories)), 3.1))
+    figure, axes = plt.subplots(1, len(histories), squeeze=False, figsize=(max(5.0, 4.3 * len(histories)), 3.1))
     for ax, (title, history) in zip(axes[0], histories.items(), strict=True):
         steps, total = history.column("total")
         ax.plot(steps, total, color="0.75", lw=0.8, label="training batch")
@@ -185,42 +187,18 @@ def learning_curves(histories: Mapping[str, History], *, caption: str = "") -> F
         ax.set(xlabel="step", ylabel="loss (variance of the volume = 1)", title=title)
         top = np.percentile(total, 97) if total else 1.0
         ax.set_ylim(min(total) * 0.97 if total else 0, top * 1.03)
-        ax.legend(fontsize=8)
+        handles, labels = ax.get_legend_handles_labels()
+        steps, true = history.column("cc_clean")
+        if steps:
+            twin = ax.twinx()
+            twin.spines["right"].set_visible(True)
+            handles += twin.plot(steps, true, ":", color=COLOURS[2], label="truth (right axis)")
+            labels.append("truth (right axis)")
+            twin.set_ylabel("CC with the clean volume", color=COLOURS[2])
+        ax.legend(handles, labels, fontsize=8)
     if caption:
         note(figure, caption)
     return figure
-
-
-def bars(scores: Mapping[str, Mapping[str, float]], *, caption: str = "") -> Figure:
-    """One panel a metric, one bar a volume: `scores[metric][title]`."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(scores), squeeze=False, figsize=(8.0, 3.0))
-    for ax, (metric, values) in zip(axes[0], scores.items(), strict=True):
-        ax.barh(list(values)[::-1], list(values.values())[::-1], color=[COLOURS[0]] * len(values))
-        ax.set_xlabel(metric)
-        for row, value in enumerate(list(values.values())[::-1]):
-            ax.text(value, row, f" {value:.3g}", va="center", fontsize=8)
-        ax.margins(x=0.18)
-        if ax is not axes[0, 0]:
-            ax.set_yticklabels([])
-    if caption:
-        note(figure, caption)
-    return figure
-
-
-def radial_spectrum(volume: NDArray[Any], n: int = 40) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean power in shells of spatial frequency (cycles per voxel) of a volume (z, y, x)."""
-    import torch
-
-    power = torch.fft.rfftn(torch.as_tensor(np.asarray(volume - volume.mean(), np.float32))).abs().square().numpy()
-    r = radius(volume.shape).numpy()
-    edges = np.linspace(0, 0.5, n + 1)
-    which = np.digitize(r.ravel(), edges) - 1
-    inside = which < n
-    count = np.bincount(which[inside], minlength=n)
-    total = np.bincount(which[inside], power.ravel()[inside], minlength=n)
-    return 0.5 * (edges[1:] + edges[:-1]), total / np.maximum(count, 1)
 
 
 def table(scores: Mapping[str, Mapping[str, Any]], rows: Mapping[str, str], columns: Mapping[str, str]) -> Any:

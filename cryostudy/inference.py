@@ -56,7 +56,7 @@ def tiled(
     with torch.inference_mode():
         for parts in tqdm(tiles, desc="restore", unit="tile", disable=None if progress is None else not progress):
             where = tuple(part[0] for part in parts)
-            x = torch.from_numpy(np.ascontiguousarray(volume[where], dtype=np.float32)).to(device)
+            x = torch.tensor(np.asarray(volume[where], np.float32), device=device)
             y = function(x[None, None])[0, 0].float().cpu().numpy()
             for axis, (_, weight) in enumerate(parts):
                 y = y * weight.reshape([-1 if a == axis else 1 for a in range(3)])

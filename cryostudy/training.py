@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import logging
 import math
 import os
 import time
@@ -30,7 +31,7 @@ DIVERGED = 20.0  # times the smallest smoothed loss so far
 class History:
     """What a training run left behind.
 
-    `rows`: one dict per logged step (step, seconds, the loss terms, `total`, `validation` or None).
+    `rows`: one dict per logged step (step, seconds, the loss terms, `total`, `validation` and `cc_clean` or None).
     `best_step`: the step whose weights the network now carries. `stopped`: why the run ended.
     """
 
@@ -58,13 +59,15 @@ def choose_device(device: str = "auto") -> str:
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise InputError(f"--device {device}: unknown; use auto, cpu or cuda")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"--device {device}: not usable here; use auto or cpu ({str(error).splitlines()[0]})"
         ) from None
-    return device
+    return "cpu" if device.startswith("cpu") else device
 
 
 def train(
@@ -78,6 +81,7 @@ def train(
     decay: bool = False,
     clip: float | None = 1.0,
     validate: Callable[[nn.Module], float] | None = None,
+    watch: Callable[[nn.Module], float] | None = None,
     validate_every: int = 50,
     patience: int | None = None,
     device: str = "auto",
@@ -95,6 +99,7 @@ def train(
         clip: largest norm of the gradient; gold beads give rare steps that would otherwise throw the weights far off.
         validate: network -> loss on held-out data (lower is better), every `validate_every` steps and at the end; the
             weights of the best are kept. Without it the last weights are.
+        watch: network -> correlation with the truth, logged as `cc_clean` at each validation; it chooses nothing.
         patience: stop after so many validations without improvement.
         folder: where `checkpoint.pt` (every 30 s, on Ctrl-C, at the end) and `log.csv` go. A checkpoint found there
             is resumed if it was made with the same `key`, and ignored otherwise.
@@ -105,6 +110,7 @@ def train(
             and, with `folder`, in the checkpoint.
     """
     accelerator, _, index = choose_device(device).partition(":")
+    logging.getLogger("lightning").setLevel(logging.WARNING)  # it announces the precision it was asked for
     fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)  # type: ignore[arg-type]
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas)
     model, optimizer = fabric.setup(network, optimizer)
@@ -170,11 +176,13 @@ def train(
             optimizer.step()
             history.step += 1
             history.seconds = time.monotonic() - start
-            row = {"step": history.step, "seconds": round(history.seconds, 2), **values, "validation": None}
+            row: dict[str, Any] = {"step": history.step, "seconds": round(history.seconds, 2), **values}
+            row |= {"validation": None, "cc_clean": None}
             if validate and (history.step % validate_every == 0 or history.step == steps):
                 model.eval()
                 with torch.no_grad():
                     row["validation"] = value = validate(model)
+                    row["cc_clean"] = watch(model) if watch else None
                 if value < history.best_validation:
                     history.best_validation, history.best_step = value, history.step
                     good, history.waited = copy.deepcopy(network.state_dict()), 0

@@ -316,7 +316,7 @@ def test_outputs_that_would_do_harm_or_cannot_be_written(tomogram, refused, tmp_
         (["--method", "gausian"], "--method gausian: unknown; did you mean gaussian"),
         (["--method", "magic"], "--method magic: unknown; use one of gaussian, volume_shuffle"),
         (["--profile", "huge"], "--profile huge: unknown; use one of smoke, laptop, gpu"),
-        (["-p", "sigma", "2"], "volume_shuffle has no parameter 'sigma'; it has channels"),
+        (["-p", "sigma", "2"], "volume_shuffle has no parameter 'sigma'; it has patch, batch"),
         (["-p", "steps", "many"], "steps cannot be 'many'"),
         (["-p", "steps", "0"], "steps cannot be 0"),
         (["-p", "weights", "[1, 2"], "parameter value .* is not readable"),
@@ -510,7 +510,7 @@ def test_a_defect_of_ours_is_not_hidden(tomogram, monkeypatch):
 def test_methods_are_listed_with_their_needs(run):
     code, said, complaint = run("methods")
     assert code == 0 and complaint == ""
-    assert [line.split()[0] for line in said.splitlines()][:1] == ["gaussian"] and "(needs one tomogram)" in said
+    assert "gaussian" in [line.split()[0] for line in said.splitlines()] and "; needs one tomogram" in said
     code, said, _ = run("methods", "volume_shuffle")
     header, *rows = said.splitlines()[2:]
     assert code == 0 and header.split() == ["parameter", "smoke", "laptop", "gpu"]

@@ -350,7 +350,7 @@ def test_a_new_method_is_one_new_file(new_file, tmp_path, noisy, capsys):
     assert available()["gaussian"] is Gaussian
     io.write_volume(tmp_path / "in.mrc", noisy.full, label="noisy")
     assert cli.main(["methods"]) == 0
-    assert "newcomer         half of every grey value (needs one tomogram)" in capsys.readouterr().out
+    assert "newcomer             half of every grey value; needs one tomogram, seconds" in capsys.readouterr().out
     source, out = str(tmp_path / "in.mrc"), str(tmp_path / "out.mrc")
     assert cli.main(["restore", source, "--method", "newcomer", "--out", out, "-p", "factor", "0.25"]) == 0
     restored = io.read_volume(out).data

@@ -29,10 +29,10 @@ State = dict[str, Tensor]
 class Method:
     """A restoration method; the fields of a subclass are its hyper-parameters, with the paper's values as defaults.
 
-    A subclass sets `name`, `summary` (one line for `cryostudy methods`), `needs` (fields of the acquisition that
-    must be there), `scales` (fields that the profiles `smoke` and `laptop` change; `gpu` is the paper), `limits`
-    (smallest and largest value of a number; zero and infinity by default) and `choices` (of a text), and defines
-    :meth:`fit` and :meth:`apply`.
+    A subclass sets `name`, `summary`, `paper` and `cost` (short, for `cryostudy methods`), `needs` (fields of the
+    acquisition that must be there), `scales` (fields that the profiles `smoke` and `laptop` change; `gpu` is the
+    paper), `limits` (smallest and largest value of a number; zero and infinity by default) and `choices` (of a text),
+    and defines :meth:`fit` and :meth:`apply`.
 
     Raises:
         InputError: a hyper-parameter of the wrong type or out of its limits.
@@ -40,6 +40,8 @@ class Method:
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    cost: ClassVar[str] = "seconds"
     needs: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar[dict[str, dict[str, Any]]] = {}
     limits: ClassVar[dict[str, tuple[float, float]]] = {}

@@ -34,6 +34,7 @@ class Gaussian(Method):
 
     name: ClassVar[str] = "gaussian"
     summary: ClassVar[str] = "Gaussian filter, width chosen from the data"
+    paper: ClassVar[str] = "width: Batson and Royer 2019"
     scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (48, 2)}}
     limits: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (0, 50), "sample": (1, 10**6)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,21 @@ def patch_positions(shape: tuple[int, ...], patch: int, *, limit: int, seed: int
 
     An axis shorter than the patch gets one position, 0: the patch is then as thin as the volume.
     """
-    axes = []
-    for side in shape:
-        last = max(side - patch, 0)
-        axes.append(sorted({*range(0, last, max(patch // 2, 1)), last}))
+    axes = [axis_positions(side, patch) for side in shape]
     sides = [len(axis) for axis in axes]
     chosen = np.random.default_rng(seed).permutation(int(np.prod(sides)))[:limit]
     return [tuple(axis[i] for axis, i in zip(axes, np.unravel_index(c, sides), strict=True)) for c in chosen]
+
+
+def count_positions(shape: tuple[int, ...], patch: int) -> int:
+    """How many half-overlapping patches cover a volume."""
+    return math.prod(len(axis_positions(side, patch)) for side in shape)
+
+
+def axis_positions(side: int, patch: int) -> list[int]:
+    """Starts of half-overlapping patches along an axis."""
+    last = max(side - patch, 0)
+    return sorted({*range(0, last, max(patch // 2, 1)), last})
 
 
 def crop(volume: NDArray[Any] | Tensor, corner: Position, patch: int) -> Any:
@@ -65,12 +74,14 @@ def hold_out(shape: tuple[int, ...], share: float) -> tuple[tuple[slice, ...], t
     return tuple(training), tuple(held_out)
 
 
-def random_crop(volumes: tuple[Tensor, ...], patch: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+def random_crop(
+    volumes: tuple[Tensor, ...], patch: int, rng: np.random.Generator, *, mirror: bool = True
+) -> tuple[Tensor, ...]:
     """The same random patch of volumes of one shape (z, y, x), mirrored at random along each axis.
 
     Mirroring keeps a symmetric missing wedge where it is; rotations by 90 degrees about y would not.
     """
     sides = volumes[0].shape
     corner = tuple(int(rng.integers(0, max(side - patch, 0) + 1)) for side in sides)
-    flips = [axis for axis in range(3) if rng.random() < 0.5]
+    flips = [axis for axis in range(3) if mirror and rng.random() < 0.5]
     return tuple(torch.flip(crop(volume, corner, patch), flips) for volume in volumes)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import threading
 import urllib.request
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ def fetch(name: str) -> Path:
             known_hash=f"sha256:{item['sha256']}",
             fname=item["url"].rsplit("/", 1)[-1],
             path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=True, timeout=10),
+            downloader=pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=10),
         )
     except (
         OSError,

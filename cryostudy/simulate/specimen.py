@@ -108,7 +108,7 @@ def make_specimen(
     species = _species_to_place(densities, shape, n_particles, occupancy, rng)
     coefficients = {name: spline_filter(density, output=np.float32) for name, density in densities.maps.items()}
     failures = dict.fromkeys(densities.maps, 0)
-    for name in tqdm(species, desc="placing particles", unit="particle", delay=2):
+    for name in tqdm(species, desc="placing particles", unit="particle", delay=2, disable=None):
         if failures[name] == 2:  # no more room for this species
             continue
         particle = add_particle(canvas, name, class_names.index(name), coefficients[name], rng)

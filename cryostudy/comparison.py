@@ -1,0 +1,82 @@
+"""The same recordings and the same scores for every method, so that chapters can be set side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryostudy import artefacts, data
+from cryostudy.data import Acquisition
+from cryostudy.methods import Method
+from cryostudy.metrics import against_truth, correlation
+from cryostudy.records import Record
+
+SIDES = {"smoke": 48, "laptop": 96, "gpu": 256}
+SEEDS = {"smoke": 1, "laptop": 1, "gpu": 3}
+LEVEL = 0.25  # SNR: of the volume for voxel-independent noise, of the tilt series for projection noise
+LABELS = {"white": "voxel-independent noise", "projection": "projection noise"}
+COLUMNS = {
+    "CC": "cc", "PSNR (dB)": "psnr", "SSIM": "ssim", "FSC 0.5 (Å)": "fsc_0.5", "CC with the specimen": "cc_specimen",
+    "seconds": "seconds",
+}  # fmt: skip
+
+
+def recordings(
+    profile: str, seed: int = 0, *, white: float | None = LEVEL, projection: float | None = LEVEL
+) -> dict[str, Acquisition]:
+    """One specimen recorded with both kinds of noise: `white` (voxel-independent, SNR of the volume) and `projection`
+    (white on the projections, SNR of the tilt series; correlated in the volume). None leaves one out."""
+    side = (SIDES[profile],) * 3
+    found: dict[str, Acquisition] = {}
+    for name, noise, level in (("white", "white", white), ("projection", "ddw", projection)):
+        if level is not None:
+            specimen = next((a.specimen for a in found.values()), None)
+            found[name] = data.simulated(side, noise, level, seed=seed, specimen=specimen)
+    return found
+
+
+def scores(volume: NDArray[np.float32], acquisition: Acquisition) -> dict[str, float]:
+    """All metrics against the clean reconstruction, and `cc_specimen`, the correlation with the specimen itself."""
+    target = acquisition.clean if acquisition.clean is not None else acquisition.truth
+    assert target is not None, f"{acquisition.name} has no truth to score against"
+    found = against_truth(volume, target, voxel_size=acquisition.voxel_size, angles=acquisition.tilt_angles)
+    if acquisition.truth is not None:
+        found["cc_specimen"] = correlation(volume, acquisition.truth)
+    return found
+
+
+def measure(record: Record, name: str, versions: Iterable[NDArray[np.float32]], acquisition: Acquisition) -> None:
+    """Add to the record, as `name`, the scores of a volume; of several (one a seed) the mean and the range."""
+    found = [scores(volume, acquisition) for volume in versions]
+    record.add(name, {metric: float(np.mean([s[metric] for s in found])) for metric in found[0]})
+    if len(found) > 1:
+        record.add(name, {f"{metric}_range": float(np.ptp([s[metric] for s in found])) for metric in found[0]})
+
+
+def run(
+    record: Record, name: str, method: Method, acquisition: Acquisition, *, seed: int = 0, device: str = "auto",
+    profile: str = "laptop",
+) -> NDArray[np.float32]:  # fmt: skip
+    """Fit the method with as many seeds as the profile asks for, restore, and record the scores as `name`.
+
+    `seconds` is the time of fitting and restoring once; it is kept with the artefact, so that a second run of a chapter
+    states the time of the first. Returns the volume of the first seed.
+    """
+    seeds = range(seed, seed + SEEDS[profile])
+    restored, seconds = [], []
+    for s in seeds:
+        began = time.monotonic()
+        restored.append(artefacts.restored(method, acquisition, seed=s, device=device))
+        kept = artefacts.place(method, acquisition, s) / "seconds.txt"
+        if not kept.exists():
+            kept.write_text(f"{time.monotonic() - began:.2f}")
+        seconds.append(float(kept.read_text()))
+    measure(record, name, restored, acquisition)
+    record.add(name, {"seconds": float(np.mean(seconds))})
+    history = artefacts.fitted(method, acquisition, seed=seed, device=device).history
+    if history:
+        record.add(name, {"steps": history.step, "kept_step": history.best_step})
+    return restored[0]

@@ -1,0 +1,47 @@
+"""A plain 3-D U-Net, the network of every method that brings none of its own."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class UNet(nn.Module):
+    """U-Net of (batch, inputs, z, y, x) -> (batch, outputs, z, y, x), any sides.
+
+    `levels` halvings by average pooling, `channels` doubled at each, two 3^3 convolutions a level, trilinear
+    up-sampling, and skip connections (Çiçek et al. 2016). No normalisation: its statistics would carry every voxel's
+    value to every other (ERRATA 2).
+    """
+
+    def __init__(self, channels: int = 32, levels: int = 2, inputs: int = 1, outputs: int = 1) -> None:
+        super().__init__()
+        widths = [channels * 2**k for k in range(levels + 1)]
+        self.down = nn.ModuleList(block(a, b) for a, b in zip([inputs, *widths], widths, strict=False))
+        self.up = nn.ModuleList(block(a + b, a) for a, b in itertools.pairwise(widths))
+        self.last = nn.Conv3d(channels, outputs, 1)
+        self.multiple = 2**levels  # sides are mirrored up to a multiple of this
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = x.shape[-3:]
+        pad = [p for side in reversed(shape) for p in (0, -side % self.multiple)]
+        x = F.pad(x, pad, mode="replicate") if any(pad) else x
+        kept = []
+        for k, layer in enumerate(self.down):
+            x = layer(x if k == 0 else F.avg_pool3d(x, 2))
+            kept.append(x)
+        for k in reversed(range(len(self.up))):
+            x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
+            x = self.up[k](torch.cat([kept[k], x], 1))
+        return self.last(x)[..., : shape[0], : shape[1], : shape[2]]
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3^3 convolutions, each with a leaky ReLU."""
+    return nn.Sequential(
+        nn.Conv3d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
+        nn.Conv3d(outputs, outputs, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
+    )  # fmt: skip
