@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,6 +118,35 @@ class Learned(Method):
             crops = [random_crop(learn, self.patch, rng, mirror=mirror) for _ in range(self.batch)]
             return make(collate(crops), generator(seed, 1, step))
 
+        standard = [float(noisy.double().mean()), float(noisy.double().square().mean())]
+        return self.optimise(
+            loss, draw, checks, truths, data=(acquisition.full.shape, standard), network=network, steps=steps,
+            seed=seed, device=device, folder=folder, progress=progress,
+        )  # fmt: skip
+
+    def optimise(
+        self,
+        loss: Callable[[nn.Module, Batch], Terms],
+        draw: Callable[[int], Batch],
+        checks: Sequence[Batch],
+        truths: Sequence[tuple[Tensor, Tensor]],
+        *,
+        data: tuple[object, ...],
+        network: nn.Module | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        folder: Path | None = None,
+        progress: bool | None = None,
+    ) -> Denoiser:
+        """The rest of :meth:`learn`, for a method that draws its own batches.
+
+        Args:
+            draw: step -> batch, the same one each time. checks: batches of the held-out part.
+            truths: noisy (batch, 1, z, y, x) and clean crops that only `cc_clean` is computed from; may be empty.
+            data: what the batches are drawn from; a checkpoint is resumed where its `repr` is the same.
+        """
+
         def validate(model: nn.Module) -> float:
             where = next(model.parameters()).device
             return float(np.mean([loss(model, tuple(t.to(where) for t in batch))["total"].item() for batch in checks]))
@@ -135,13 +164,12 @@ class Learned(Method):
                 network = self.network()
         count = steps or self.steps
         assert count is not None, f"{self.name} gives no number of steps"
-        standard = [float(noisy.double().mean()), float(noisy.double().square().mean())]
         history = train(
             network, loss, draw,
             steps=count, learning_rate=self.learning_rate, betas=self.betas, decay=self.decay,
             validate=validate if checks else None, watch=watch if truths else None, validate_every=max(1, count // 20),
             patience=self.patience, device=device, precision=self.precision, folder=folder,
-            key=repr((self, seed, acquisition.full.shape, standard)), progress=progress,
+            key=repr((self, seed, *data)), progress=progress,
         )  # fmt: skip
         return Denoiser(self, {name: value.cpu() for name, value in network.state_dict().items()}, history)
 
