@@ -65,6 +65,10 @@ class Learned(Method):
         """The estimate of the clean volume from a noisy one, both (batch, 1, z, y, x)."""
         return torch.as_tensor(network(noisy))
 
+    def restore(self, network: nn.Module, noisy: Tensor) -> Tensor:
+        """What restores a tile: :meth:`predict`, or more passes of the network than training could be watched with."""
+        return self.predict(network, noisy)
+
     def region(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
         """The part of a volume that is trained on."""
         return central_box(shape, self.train_voxels)
@@ -185,7 +189,7 @@ class Learned(Method):
         network.load_state_dict(state)
         network.eval()
         return tiled(
-            partial(self.predict, network), volume.array(), out=out, tile=self.tile, halo=self.halo, blend=8,
+            partial(self.restore, network), volume.array(), out=out, tile=self.tile, halo=self.halo, blend=8,
             multiple=self.multiple, device=device, progress=progress,
         )  # fmt: skip
 
