@@ -1,17 +1,20 @@
 """Torch filters used as guidance and as baselines: one code path for CPU and GPU.
 
-Both act on the last three axes (z, y, x), mirror the volume at its borders and take sigmas in voxels.
+All act on the last three axes (z, y, x), mirror the volume at its borders and take sigmas in voxels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional as F
 
 from cryostudy.errors import InputError
+from cryostudy.fourier import radius
 
 TRUNCATE = 3.0  # kernels reach this many sigmas
 
@@ -76,6 +79,22 @@ def bilateral_filter(volume: Tensor, sigma_space: float, sigma_range: float, *, 
                 weight += factor
                 total.addcmul_(factor, shifted)
     return (total / weight).reshape(volume.shape)
+
+
+def fourier_filter(volume: Tensor, transfer: Callable[[Tensor], Tensor], reach: int) -> Tensor:
+    """Multiply the spectrum of (..., z, y, x) by a function of the spatial frequency.
+
+    Args:
+        transfer: frequency in cycles per voxel -> factor, of the same shape.
+        reach: voxels over which the filter's response extends; mirrored all round, so that no edge meets the opposite.
+    """
+    fast = [next_fast_len(side + 2 * reach, real=True) - side - reach for side in reversed(volume.shape[-3:])]
+    padded = mirror(volume.reshape(-1, 1, *volume.shape[-3:]), [pad for more in fast for pad in (reach, more)])
+    sides = tuple(padded.shape[-3:])
+    factor = transfer(radius(sides, device=volume.device))
+    out = torch.fft.irfftn(torch.fft.rfftn(padded, dim=(-3, -2, -1)) * factor, s=sides, dim=(-3, -2, -1))
+    z, y, x = volume.shape[-3:]
+    return out[..., reach : reach + z, reach : reach + y, reach : reach + x].reshape(volume.shape)
 
 
 def mirror(x: Tensor, pad: list[int]) -> Tensor:
