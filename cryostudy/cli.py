@@ -1,4 +1,4 @@
-"""The command line: `cryostudy restore | methods | simulate | chapter | fetch`."""
+"""The command line: `cryostudy restore | train | methods | simulate | chapter | fetch`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser(
         "restore", help="restore a tomogram",
         description="Train a method on a tomogram and restore it. A training run cut short goes on where it was.",
-        epilog="example: cryostudy restore tomogram.mrc --method volume_shuffle --out restored.mrc",
+        epilog="examples: cryostudy restore tomogram.mrc --method volume_shuffle --out restored.mrc; with what "
+        "`cryostudy train` wrote: cryostudy restore tomogram.mrc --denoiser dncnn.pt",
     )  # fmt: skip
     p.add_argument("input", nargs="?", type=Path, help="the tomogram (MRC)")
     p.add_argument("--even", type=Path, help="half-tomogram from even tilts or frames")
@@ -82,7 +83,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc")
     p.add_argument("--thickness", type=int, help="thickness of the reconstruction, voxels")
-    p.add_argument("--method", default="volume_shuffle", help="see `cryostudy methods` (default: %(default)s)")
+    p.add_argument("--method", help="see `cryostudy methods` (default: volume_shuffle)")
+    p.add_argument("--denoiser", type=Path, help="a trained denoiser (.pt) to apply; then nothing is trained")
     p.add_argument("--out", type=Path, help="the restored tomogram (default: INPUT_METHOD.mrc beside the input)")
     p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
@@ -91,6 +93,27 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     p.set_defaults(run=restore)
+
+    p = commands.add_parser(
+        "train", help="train a denoiser on simulated specimens",
+        description="Train a supervised method (dncnn, ffdnet, vnet) on simulated specimens, noisy and clean; no "
+        "tomogram is needed. Apply it with `cryostudy restore --denoiser`. A training run cut short goes on where it "
+        "was. Specimens have voxels of 10 Å: bin the tomogram to about that.",
+        epilog="example: cryostudy train dncnn --out dncnn.pt --noise ddw --level 0.1 1",
+    )  # fmt: skip
+    p.add_argument("method", help="the method: dncnn, ffdnet or vnet")
+    p.add_argument("--out", type=Path, required=True, help="the denoiser to write (.pt); must not exist yet")
+    p.add_argument("--noise", help="ddw, awgn, poisson, mixture or white (default: the method's, ddw)")
+    p.add_argument("--level", type=float, nargs="+",
+                   help="SNR for ddw and white, sigma for awgn ...; one, or the lowest and the highest "
+                   "(default: half to twice the level of `cryostudy simulate`)")  # fmt: skip
+    p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc (default: ±60° in steps of 2°)")
+    p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
+    p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                   help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
+    p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    p.set_defaults(run=train)
 
     p = commands.add_parser("methods", help="list the methods", description="List the methods and what they need.")
     p.add_argument("name", nargs="?", help="show one method with its parameters at every profile")
@@ -141,10 +164,21 @@ def restore(a: argparse.Namespace) -> None:
 
     target, _ = restore_files(
         a.input, even=a.even, odd=a.odd, tilt_series=a.tilt_series, tilt_file=a.tilt_file, thickness=a.thickness,
-        method=a.method, out=a.out, profile=a.profile, parameters=given(a), voxel_size=a.voxel_size,
-        seed=a.seed, device=a.device,
+        method=a.method, denoiser=a.denoiser, out=a.out, profile=a.profile, parameters=given(a),
+        voxel_size=a.voxel_size, seed=a.seed, device=a.device,
     )  # fmt: skip
     print(target)
+
+
+def train(a: argparse.Namespace) -> None:
+    """`cryostudy train`."""
+    with busy("start"):  # torch alone takes seconds to import
+        from cryostudy.commands.train import train_denoiser
+
+    print(train_denoiser(
+        a.method, a.out, noise=a.noise, levels=a.level, tilt_file=a.tilt_file, profile=a.profile, parameters=given(a),
+        seed=a.seed, device=a.device,
+    ))  # fmt: skip
 
 
 def list_methods(a: argparse.Namespace) -> None:

@@ -12,11 +12,12 @@ from cryostudy import artefacts, data, io, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.io.destination import PACKED, check_space, disk_errors
-from cryostudy.methods import get
+from cryostudy.methods import Denoiser, get
 from cryostudy.progress import busy
 from cryostudy.records import Record
 from cryostudy.training import choose_device
 
+METHOD = "volume_shuffle"  # where none is named
 SPARE = 2**20  # bytes on the disk beside the volume: header, record, a small denoiser
 
 
@@ -28,7 +29,8 @@ def restore_files(
     tilt_series: Path | None = None,
     tilt_file: Path | None = None,
     thickness: int | None = None,
-    method: str = "volume_shuffle",
+    method: str | None = None,
+    denoiser: Path | None = None,
     out: Path | None = None,
     profile: str = "laptop",
     parameters: Mapping[str, Any] | None = None,
@@ -41,10 +43,12 @@ def restore_files(
     """Train a method on files and write the restored tomogram, keeping voxel size, origin and labels of the input.
 
     Beside the output `OUT.cryostudy/` keeps the fitted denoiser, its log and, while it trains, its checkpoint: the same
-    call resumes there. `OUT.json` is the record.
+    call resumes there. `OUT.json` is the record. With `denoiser`, a file from `cryostudy train` or an earlier run,
+    nothing is trained, and the file's hash is among the record's inputs.
 
     Args:
         tomogram, or even and odd, or tilt_series with tilt_file and thickness: the input.
+        method: its name, `METHOD` by default; not with `denoiser`, which knows its own.
         parameters: hyper-parameters of the method to change.
         record: of a chapter that adds its own; default: a new one, written beside the output.
     Returns:
@@ -52,9 +56,13 @@ def restore_files(
     Raises:
         InputError: as its one line says, before anything is written.
     """
-    chosen = get(method).at(profile, **dict(parameters or {}))
+    if denoiser is not None and (method is not None or parameters):
+        raise InputError(f"--denoiser {denoiser}: it is trained already; leave out --method and -p")
+    ready = None if denoiser is None else Denoiser.load(denoiser)
+    chosen = get(method or METHOD).at(profile, **dict(parameters or {})) if ready is None else ready.method
+    method = chosen.name
     choose_device(device)
-    inputs = [path for path in (tomogram, even, odd, tilt_series, tilt_file) if path is not None]
+    inputs = [path for path in (tomogram, even, odd, tilt_series, tilt_file, denoiser) if path is not None]
     images = [path for path in (tomogram, even, tilt_series) if path is not None]
     if not images:
         raise InputError(
@@ -67,14 +75,15 @@ def restore_files(
     like = None if tilt_series else io.read_volume(images[0], mmap=True)  # a wrong path ends here, before all else
     target = io.check_output(out or default_output(images[0], method), inputs)
     work = target.with_name(f"{target.name}.cryostudy")
-    if work.exists() and not work.is_dir():
+    if ready is None and work.exists() and not work.is_dir():
         raise InputError(f"{work}: this file has the name of the folder for the denoiser; choose another --out")
     with busy("read", progress):
         acquisition = data.from_files(
             tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=tilt_file, voxel_size=voxel_size,
             thickness=thickness,
         )  # fmt: skip
-    chosen.check(acquisition)
+    if ready is None:
+        chosen.check(acquisition)
     needed = 4 * acquisition.full.size + SPARE
     with disk_errors(target, needed):
         check_space(target.resolve(), needed)
@@ -84,23 +93,26 @@ def restore_files(
     own = record is None
     if record is None:
         given = {"method": method, **chosen.parameters()}
-        record = records.start(target.stem, parameters=given, profile=profile, seed=seed, device=device, inputs=inputs)
+        scale = profile if ready is None else "-"
+        record = records.start(target.stem, parameters=given, profile=scale, seed=seed, device=device, inputs=inputs)
     record.data(acquisition)
     began = time.monotonic()
-    denoiser = artefacts.fitted(chosen, acquisition, seed=seed, device=device, folder=work, progress=progress)
+    fitted = ready or artefacts.fitted(chosen, acquisition, seed=seed, device=device, folder=work, progress=progress)
     trained = time.monotonic()
-    label = f"cryostudy {method} {profile} seed {seed}"
+    label = f"cryostudy {method} {profile} seed {seed}" if denoiser is None else f"cryostudy {method} {denoiser.name}"
     header: dict[str, Any] = {"like": like, "voxel_size": acquisition.voxel_size or None, "label": label}
     if target.suffix.lower() in PACKED:
-        io.write_volume(target, denoiser(acquisition.full, device=device, progress=progress), protect=inputs, **header)
+        io.write_volume(target, fitted(acquisition.full, device=device, progress=progress), protect=inputs, **header)
     else:
         with io.create_volume(target, acquisition.full.shape, protect=inputs, **header) as array:
-            denoiser(acquisition.full, out=array, device=device, progress=progress)
+            fitted(acquisition.full, out=array, device=device, progress=progress)
+    history = fitted.history
+    strengths = {name: value for name, value in fitted.state.items() if value.ndim == 0 and value.is_floating_point()}
     record.add(method, {
-        "fit_seconds": round(denoiser.history.seconds if denoiser.history else trained - began, 2),
+        **({} if ready else {"fit_seconds": round(history.seconds if history else trained - began, 2)}),
         "restore_seconds": round(time.monotonic() - trained, 2),
-        **({"steps": denoiser.history.step, "kept_step": denoiser.history.best_step} if denoiser.history else {}),
-        **{name: round(float(value), 4) for name, value in denoiser.state.items() if value.ndim == 0},
+        **({"steps": history.step, "kept_step": history.best_step} if history else {}),
+        **{name: round(float(value), 4) for name, value in strengths.items()},
     })  # fmt: skip
     if own:
         records.write_json(target.with_name(f"{target.name}.json"), record.closed())

@@ -34,10 +34,10 @@ class Supervised(Learned):
 
     Of the recording it is asked to restore it takes the tilt angles and the filter, no grey value. `specimens` cubes of
     `side` voxels are simulated with `noise` at levels spread evenly in their logarithm over `levels` (what a level is
-    depends on the noise, see `cryostudy.simulate.noise`); the share `validation` of them is held out. Each noisy volume
-    is standardised as the one to restore will be, and its clean twin with the same two numbers. `densities` as in
-    `cryostudy.simulate.specimen.make_specimen`. The papers train on thousands of photographs with one level
-    (DnCNN-S) or a range of them (DnCNN-B, FFDNet); specimens, their number and size are this study's choice.
+    depends on the noise, see `cryostudy.simulate.noise`; None: half to twice the preset's own); the share `validation`
+    of them is held out. Each noisy volume is standardised as the one to restore will be, and its clean twin with the
+    same two numbers. `densities` as in `cryostudy.simulate.specimen.make_specimen`. The papers train on photographs
+    with one level (DnCNN-S) or a range of them (DnCNN-B, FFDNet); what a specimen is and how many are this study's.
     """
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {
@@ -49,7 +49,7 @@ class Supervised(Learned):
     cost: ClassVar[str] = "trains a minute"
 
     noise: str = "ddw"
-    levels: tuple[float, float] = (0.1, 1.0)
+    levels: tuple[float, float] | None = None
     specimens: int = 20
     side: int = 128
     densities: str = "auto"
@@ -100,7 +100,9 @@ class Supervised(Learned):
         seeds = [FIRST_SEED + 10_000 * seed + k for k in range(self.specimens + 1)]
         seeds = [s for s in seeds if s != omit][: self.specimens]
         held_out = min(max(1, round(self.validation * self.specimens)), self.specimens - 1) if self.validation else 0
-        levels = [*spread(self.levels, self.specimens - held_out), *spread(self.levels, held_out)]
+        preset = PRESETS[self.noise].default_level
+        ends = self.levels or (preset / 2, preset * 2)
+        levels = [*spread(ends, self.specimens - held_out), *spread(ends, held_out)]
         pairs: list[Pair] = []
         for s, level in tqdm(
             list(zip(seeds, levels, strict=True)), desc="simulate", unit="specimen",
