@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cryostudy import artefacts, data
 from cryostudy.data import Acquisition
+from cryostudy.filters import gaussian_filter
 from cryostudy.methods import Method
 from cryostudy.metrics import against_truth, correlation
 from cryostudy.records import Record
@@ -54,6 +56,14 @@ def measure(record: Record, name: str, versions: Iterable[NDArray[np.float32]], 
     record.add(name, {metric: float(np.mean([s[metric] for s in found])) for metric in found[0]})
     if len(found) > 1:
         record.add(name, {f"{metric}_range": float(np.ptp([s[metric] for s in found])) for metric in found[0]})
+
+
+def oracle_gaussian(acquisition: Acquisition) -> tuple[NDArray[np.float32], float]:
+    """The Gaussian filter whose width the truth chose, which no user can do: (volume, sigma in voxels)."""
+    full, clean = torch.from_numpy(acquisition.full), torch.as_tensor(acquisition.clean)
+    found = [(gaussian_filter(full, sigma), sigma) for sigma in np.geomspace(0.4, 4.0, 13)]
+    volume, sigma = min(found, key=lambda pair: float((pair[0] - clean).square().mean()))
+    return volume.numpy(), float(sigma)
 
 
 def run(

@@ -95,7 +95,8 @@ def train(
     Args:
         loss: (network, batch) -> terms; the term `"total"` is minimised, all are logged.
         batch: step -> tensors. It must depend on the step alone, so that a resumed run repeats an undisturbed one.
-        decay: learning rate falls to zero along a half cosine; constant otherwise.
+        decay: the learning rate rises over the first twentieth of the steps, for Adam's first strides are its longest,
+            and falls to zero along a half cosine; constant otherwise.
         clip: largest norm of the gradient; gold beads give rare steps that would otherwise throw the weights far off.
         validate: network -> loss on held-out data (lower is better), every `validate_every` steps and at the end; the
             weights of the best are kept. Without it the last weights are.
@@ -155,7 +156,9 @@ def train(
         while history.step < steps and not history.stopped:
             model.train()
             if decay:
-                optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * history.step / steps))
+                rise = min(1.0, (history.step + 1) / max(1, steps // 20))
+                fall = 0.5 * (1 + math.cos(math.pi * history.step / steps))
+                optimizer.param_groups[0]["lr"] = learning_rate * rise * fall
             terms = loss(model, fabric.to_device(batch(history.step)))
             values = {name: float(value.detach()) for name, value in terms.items()}
             total = values["total"]

@@ -23,7 +23,8 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(block(a, b) for a, b in zip([inputs, *widths], widths, strict=False))
         self.up = nn.ModuleList(block(a + b, a) for a, b in itertools.pairwise(widths))
         self.last = nn.Conv3d(channels, outputs, 1)
-        self.multiple = 2**levels  # sides are mirrored up to a multiple of this
+        self.multiple = 2**levels  # sides are repeated at their end up to a multiple of this
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # a fifth faster on a CPU
 
     def forward(self, x: Tensor) -> Tensor:
         shape = x.shape[-3:]
