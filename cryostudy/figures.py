@@ -100,8 +100,8 @@ def slices(
     return figure
 
 
-def scale_bar(ax: Any, width: int, voxel_size: float) -> None:
-    """A bar of a round length, about a quarter of an image `width` voxels wide."""
+def scale_bar(ax: Any, width: int, voxel_size: float, *, left: float = 0.0, bottom: float = 0.0) -> None:
+    """A bar of a round length, about a quarter of an image `width` voxels wide whose corner is at (left, bottom)."""
     from matplotlib.patches import Rectangle
 
     span = width * (voxel_size / 10 if voxel_size else 1) / 4  # nm, or voxels
@@ -109,8 +109,9 @@ def scale_bar(ax: Any, width: int, voxel_size: float) -> None:
     length = max(m * step for m in (1, 2, 5) if m * step <= span)
     bar = length / (voxel_size / 10) if voxel_size else length
     pad = 0.04 * width
-    ax.add_patch(Rectangle((pad, pad), bar, max(1.0, 0.018 * width), color="white", ec="black", lw=0.5))
-    ax.text(pad + bar / 2, pad + 0.03 * width, f"{length:g} {'nm' if voxel_size else 'voxels'}", color="white",
+    ax.add_patch(Rectangle((left + pad, bottom + pad), bar, max(1.0, 0.018 * width), color="white", ec="black", lw=0.5))
+    label = f"{length:g} {'nm' if voxel_size else 'voxels'}"
+    ax.text(left + pad + bar / 2, bottom + pad + 0.03 * width, label, color="white",
             ha="center", va="bottom", fontsize=8, path_effects=[_outline()])  # fmt: skip
 
 
@@ -183,7 +184,8 @@ def learning_curves(histories: Mapping[str, History], *, caption: str = "") -> F
         steps, held_out = history.column("validation")
         if steps:
             ax.plot(steps, held_out, "-", color=COLOURS[1], label="held-out patches")
-            ax.plot(history.best_step, history.best_validation, "o", mfc="none", color=COLOURS[1], label="weights kept")
+            kept = dict(zip(steps, held_out, strict=True)).get(history.best_step, history.best_validation)
+            ax.plot(history.best_step, kept, "o", mfc="none", color=COLOURS[1], label="weights kept")
         ax.set(xlabel="step", ylabel="loss (variance of the volume = 1)", title=title)
         top = np.percentile(total, 97) if total else 1.0
         ax.set_ylim(min(total) * 0.97 if total else 0, top * 1.03)

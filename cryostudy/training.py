@@ -24,6 +24,7 @@ Batch = tuple[Tensor, ...]
 Terms = dict[str, Tensor]
 
 CHECKPOINT_SECONDS = 30.0
+ALIKE = 1e-3  # relative; smaller differences of a held-out loss are noise, and the later weights are taken
 DIVERGED = 20.0  # times the smallest smoothed loss so far
 
 
@@ -32,7 +33,8 @@ class History:
     """What a training run left behind.
 
     `rows`: one dict per logged step (step, seconds, the loss terms, `total`, `validation` and `cc_clean` or None).
-    `best_step`: the step whose weights the network now carries. `stopped`: why the run ended.
+    `best_step`: the step whose weights the network now carries. `best_validation`: the smallest. `stopped`: why
+    the run ended.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -99,7 +101,7 @@ def train(
             and falls to zero along a half cosine; constant otherwise.
         clip: largest norm of the gradient; gold beads give rare steps that would otherwise throw the weights far off.
         validate: network -> loss on held-out data (lower is better), every `validate_every` steps and at the end; the
-            weights of the best are kept. Without it the last weights are.
+            weights of the best are kept, the last of those that are alike. Without it the last weights are.
         watch: network -> correlation with the truth, logged as `cc_clean` at each validation; it chooses nothing.
         patience: stop after so many validations without improvement.
         folder: where `checkpoint.pt` (every 30 s, on Ctrl-C, at the end) and `log.csv` go. A checkpoint found there
@@ -186,11 +188,10 @@ def train(
                 with torch.no_grad():
                     row["validation"] = value = validate(model)
                     row["cc_clean"] = watch(model) if watch else None
-                if value < history.best_validation:
-                    history.best_validation, history.best_step = value, history.step
-                    good, history.waited = copy.deepcopy(network.state_dict()), 0
-                else:
-                    history.waited += 1
+                history.waited = 0 if value < history.best_validation else history.waited + 1
+                history.best_validation = min(history.best_validation, value)
+                if value <= history.best_validation + ALIKE * abs(history.best_validation):
+                    good, history.best_step = copy.deepcopy(network.state_dict()), history.step
                 if patience and history.waited >= patience:
                     history.stopped = f"no better validation loss in {patience * validate_every} steps"
             history.rows.append(row)
