@@ -130,13 +130,31 @@ def test_beats_the_best_gaussian_on_white_noise(level):
 
 
 def test_knowing_the_colour_of_noise_helps():
-    a = simulated((40, 40, 40), "ddw", 0.5, densities="built-in", seed=1)
-    half = (a.halves[0] - a.halves[1]) / 2  # noise of the mean of the halves
-    power = np.abs(np.fft.fftn(half - half.mean())) ** 2 / half.size
-    covariance = torch.from_numpy(np.roll(np.fft.ifftn(power).real, (3, 3, 3), (0, 1, 2))[:7, :7, :7])
-    noisy = torch.from_numpy(a.full)
-    coloured, white = bm4d(noisy, covariance.float()), bm4d(noisy, float(half.std()))
-    assert psnr(coloured.numpy(), a.clean) > psnr(white.numpy(), a.clean) + 1
+    a = simulated((36, 36, 36), "ddw", 0.5, densities="built-in", seed=1)
+    alone = Acquisition(full=a.full)
+    white = psnr(get("bm4d")().fit(a)(a.full, device="cpu"), a.clean)
+    for recording in (a, alone):
+        fitted = get("bm4d")(noise="coloured").fit(recording)
+        assert psnr(fitted(a.full, device="cpu"), a.clean) > white + 1
+    lower = get("bm4d")(noise="coloured", sigma=0.1).fit(a).state
+    ratio = lower["covariance"] / get("bm4d")(noise="coloured").fit(a).state["covariance"]
+    assert ratio.std() < 1e-4 and lower["covariance"][3, 3, 3].sqrt() == pytest.approx(0.1 / a.full.std(), rel=1e-4)
+    with pytest.raises(InputError, match="halves only"):
+        get("bm4d")(noise="coloured").fit(Acquisition(full=np.pad(a.full, 8)))
+
+
+def test_covariance_is_that_of_the_noise():
+    clean = recording(1.0, 48).clean
+    rng = np.random.default_rng(0)
+    even, odd = (ndimage.gaussian_filter(rng.normal(size=clean.shape), (1, 0.5, 0), mode="wrap") for _ in range(2))
+    a = Acquisition(full=clean + (even + odd) / 2, halves=(clean + even, clean + odd), name="coloured")
+    found = get("bm4d")(noise="coloured").fit(a).state["covariance"] * a.full.std() ** 2
+    noise = (even + odd) / 2
+    for lag in range(-3, 4):
+        for axis in range(3):
+            place = tuple(3 + lag * (k == axis) for k in range(3))
+            expected = (noise * np.roll(noise, lag, axis)).mean()
+            assert float(found[place]) == pytest.approx(expected, abs=0.05 * noise.var())
 
 
 @pytest.mark.parametrize("level", [4.0, 0.5, 0.1])
@@ -176,6 +194,8 @@ def test_authors_package_is_used_where_installed_and_named_where_not(monkeypatch
     monkeypatch.setitem(sys.modules, "bm4d", None)
     with pytest.raises(InputError, match="pip install bm4d"):
         get("bm4d")(implementation="authors").fit(a)
+    with pytest.raises(InputError, match="white noise only"):
+        get("bm4d")(implementation="authors", noise="coloured").fit(a)
     standin = types.SimpleNamespace(bm4d=lambda z, sigma: z * 0 + sigma)
     monkeypatch.setitem(sys.modules, "bm4d", standin)
     restored = get("bm4d")(implementation="authors", sigma=2.0).fit(a)(a.full, device="cpu")
