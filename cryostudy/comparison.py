@@ -79,7 +79,7 @@ def run(
     restored, seconds = [], []
     for s in seeds:
         began = time.monotonic()
-        restored.append(artefacts.restored(method, acquisition, seed=s, device=device))
+        restored.append(artefacts.restored(method, acquisition, seed=s, device=device, progress=False))
         kept = artefacts.place(method, acquisition, s) / "seconds.txt"
         if not kept.exists():
             kept.write_text(f"{time.monotonic() - began:.2f}")

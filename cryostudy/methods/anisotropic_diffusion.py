@@ -28,7 +28,7 @@ class AnisotropicDiffusion(Filter):
     name: ClassVar[str] = "anisotropic_diffusion"
     summary: ClassVar[str] = "non-linear anisotropic diffusion, time chosen from the data"
     paper: ClassVar[str] = "Perona and Malik 1990, Frangakis and Hegerl 2001"
-    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (32, 1)}, "laptop": {"sample": (40, 1)}}
+    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (24, 1)}, "laptop": {"sample": (40, 1)}}
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Filter.limits, "time": (0, 1e3), "contrast": (1e-3, 1e3)}
     strength: ClassVar[str] = "time"
     grid: ClassVar[tuple[float, ...]] = tuple(map(float, np.geomspace(0.2, 6.0, 8)))

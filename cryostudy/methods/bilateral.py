@@ -26,7 +26,7 @@ class Bilateral(Filter):
     summary: ClassVar[str] = "bilateral filter in 3-D, width chosen from the data"
     paper: ClassVar[str] = "Tomasi and Manduchi 1998"
     cost: ClassVar[str] = "seconds; a minute for 256^3"
-    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (24, 1)}, "laptop": {"sample": (40, 1)}}
+    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (16, 1)}, "laptop": {"sample": (40, 1)}}
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Filter.limits, "sigma": (0.1, 20), "contrast": (1e-3, 1e3)}
     strength: ClassVar[str] = "sigma"
     grid: ClassVar[tuple[float, ...]] = tuple(map(float, np.geomspace(0.5, 3.0, 8)))

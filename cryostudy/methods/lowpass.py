@@ -25,7 +25,7 @@ class Lowpass(Filter):
     name: ClassVar[str] = "lowpass"
     summary: ClassVar[str] = "low-pass filter with a smooth edge, cutoff chosen from the data"
     paper: ClassVar[str] = "cutoff: Batson and Royer 2019"
-    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (32, 1)}, "laptop": {"sample": (64, 1)}}
+    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (24, 1)}, "laptop": {"sample": (64, 1)}}
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Filter.limits, "cutoff": (0, 1), "edge": (0.005, 1)}
     strength: ClassVar[str] = "cutoff"
     grid: ClassVar[tuple[float, ...]] = tuple(map(float, np.geomspace(0.025, 0.6, 13)))

@@ -26,7 +26,7 @@ class NonLocalMeans(Filter):
     paper: ClassVar[str] = "Buades et al. 2005"
     cost: ClassVar[str] = "seconds; minutes for 256^3"
     scales: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {"sample": (24, 1), "distance": 2}, "laptop": {"sample": (40, 1), "distance": 3},
+        "smoke": {"sample": (16, 1), "distance": 2}, "laptop": {"sample": (40, 1), "distance": 3},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         **Filter.limits, "h": (1e-3, 1e3), "patch": (1, 51), "distance": (1, 51)

@@ -24,7 +24,7 @@ class TotalVariation(Filter):
     name: ClassVar[str] = "tv"
     summary: ClassVar[str] = "total-variation denoising, weight chosen from the data"
     paper: ClassVar[str] = "Rudin et al. 1992, Chambolle 2004"
-    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (32, 1)}, "laptop": {"sample": (48, 1)}}
+    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (24, 1)}, "laptop": {"sample": (48, 1)}}
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Filter.limits, "weight": (0, 1e3), "iterations": (1, 10**5)}
     strength: ClassVar[str] = "weight"
     grid: ClassVar[tuple[float, ...]] = tuple(map(float, np.geomspace(0.1, 10.0, 11)))

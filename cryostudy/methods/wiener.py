@@ -38,7 +38,7 @@ class Wiener(Filter):
     name: ClassVar[str] = "wiener"
     summary: ClassVar[str] = "Wiener-like deconvolution, with the CTF where defocus is given"
     paper: ClassVar[str] = "Tegunov and Cramer 2019, Liu et al. 2022"
-    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (32, 1)}, "laptop": {"sample": (64, 1)}}
+    scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"sample": (24, 1)}, "laptop": {"sample": (64, 1)}}
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         **Filter.limits, "falloff": (0, 1e4), "snr": (1e-3, 1e9), "defocus": (-1e6, 1e6), "highpass": (0, 0.5),
         "voltage": (1, 1e4), "cs": (0, 100), "amplitude_contrast": (0, 1), "pixel": (0, 1e4),
