@@ -23,7 +23,7 @@ class DnCNN(Supervised):
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"depth": 4, "channels": 4, "patch": 16, "batch": 2, "steps": 10, "specimens": 3, "side": 32,
                   "learning_rate": 1e-2},
-        "laptop": {"depth": 6, "channels": 16, "patch": 24, "batch": 4, "steps": 150, "specimens": 10, "side": 64,
+        "laptop": {"depth": 6, "channels": 16, "patch": 20, "batch": 2, "steps": 500, "specimens": 10, "side": 64,
                    "learning_rate": 1e-2},
     }  # fmt: skip
     halo: ClassVar[int] = 20

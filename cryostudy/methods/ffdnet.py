@@ -37,7 +37,7 @@ class FFDNet(Supervised):
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"depth": 4, "channels": 8, "patch": 16, "batch": 2, "steps": 10, "specimens": 3, "side": 32,
                   "learning_rate": 1e-2},
-        "laptop": {"depth": 7, "channels": 32, "patch": 32, "batch": 4, "steps": 150, "specimens": 10, "side": 64,
+        "laptop": {"depth": 7, "channels": 32, "patch": 32, "batch": 2, "steps": 500, "specimens": 10, "side": 64,
                    "learning_rate": 4e-3},
     }  # fmt: skip
     tile: ClassVar[int] = 160

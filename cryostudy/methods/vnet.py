@@ -24,9 +24,9 @@ class VNet(Supervised):
     summary: ClassVar[str] = "V-Net (MONAI's) trained on simulated specimens"
     paper: ClassVar[str] = "Milletari et al. 2016"
     scales: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {"channels": 1, "patch": 32, "batch": 1, "steps": 10, "specimens": 3, "side": 32,
+        "smoke": {"channels": 1, "patch": 32, "batch": 1, "steps": 4, "specimens": 3, "side": 32,
                   "learning_rate": 1e-2},
-        "laptop": {"channels": 4, "patch": 32, "batch": 2, "steps": 100, "specimens": 10, "side": 64,
+        "laptop": {"channels": 4, "patch": 32, "batch": 1, "steps": 200, "specimens": 10, "side": 64,
                    "learning_rate": 4e-3},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Supervised.limits, "patch": (32, 10**4)}
