@@ -56,7 +56,7 @@ class ScNet(Learned):
     cost: ClassVar[str] = "trains a minute"
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "patch": 24, "batch": 1, "steps": 12, "learning_rate": 1e-2, "train_voxels": 2**18},
-        "laptop": {"channels": 16, "patch": 40, "batch": 1, "steps": 150, "learning_rate": 4e-3,
+        "laptop": {"channels": 16, "patch": 40, "batch": 1, "steps": 110, "learning_rate": 4e-3,
                    "train_voxels": 2**22},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {
@@ -105,7 +105,8 @@ class ScNet(Learned):
         volume = Standardised.of(acquisition.full)
         region = self.region(volume.shape)
         noisy = torch.from_numpy(volume[region])
-        smoothed = torch.from_numpy(replace(volume, volume=self.guide(acquisition, seed, device))[region])
+        guide = self.guide(acquisition, seed=seed, device=device, progress=progress)
+        smoothed = torch.from_numpy(replace(volume, volume=guide)[region])
         training = noisy[hold_out(tuple(noisy.shape), self.validation)[0]]
         steps = self.steps or self.epochs * -(-count_positions(tuple(training.shape), self.patch) // self.batch)
         return self.learn(
@@ -113,7 +114,9 @@ class ScNet(Learned):
             steps=steps, seed=seed, device=device, folder=folder, progress=progress,
         )  # fmt: skip
 
-    def guide(self, acquisition: Acquisition, seed: int = 0, device: str = "auto") -> np.ndarray:
+    def guide(
+        self, acquisition: Acquisition, *, seed: int = 0, device: str = "auto", progress: bool | None = False
+    ) -> np.ndarray:
         """The smoothed volume (z, y, x), in the recording's own grey values."""
         from cryostudy.methods import get  # the registry imports the methods
 
@@ -128,7 +131,8 @@ class ScNet(Learned):
             return np.asarray(reconstruct(images.numpy(), angles, acquisition.full.shape[0], filter=how))
         method = get("gaussian" if self.smoothing == "auto" else self.smoothing)()
         alone = replace(acquisition, halves=None)  # one noisy volume is all that this method takes
-        return method.fit(alone, seed=seed, device=device)(acquisition.full, device=device)
+        denoiser = method.fit(alone, seed=seed, device=device, progress=progress)
+        return denoiser(acquisition.full, device=device, progress=progress)
 
     def pairs(self, crops: Batch, generator: Generator) -> Batch:
         """(noisy, smoothed) -> (noisy with blocks replaced, mask, noisy, smoothed)."""
