@@ -62,7 +62,7 @@ def test_every_volume_however_small_has_something_hidden(shape, share, seed):
 
 
 @given(SIDES, st.sampled_from([0.01, 0.5]), st.integers(1, 3), st.booleans(), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_nothing_of_a_hidden_value_is_left_and_the_rest_is_untouched(shape, share, radius, median, seed):
     volume, mask = noise(*shape, seed=seed), stratified_mask(shape, share, generator(seed))
     hidden = replace_by_neighbours(volume, mask, generator(seed, 1), radius=radius, median=median)
@@ -188,9 +188,9 @@ def test_same_seed_same_bits(method, recording):
 
 
 @pytest.mark.parametrize("spacing", [2, 3])
-def test_sub_lattices_go_on_from_tile_to_tile(spacing):
-    volume = np.random.default_rng(0).normal(size=(8, 10, 149)).astype(np.float32)
-    assert volume.shape[2] > Noise2Self.tile
+def test_sub_lattices_go_on_from_tile_to_tile(spacing, monkeypatch):
+    monkeypatch.setattr(Noise2Self, "tile", 84)
+    volume = np.random.default_rng(0).normal(size=(8, 10, 101)).astype(np.float32)
     method = Noise2Self.at("smoke", channels=2, spacing=spacing)
     torch.manual_seed(1)
     network = method.network()

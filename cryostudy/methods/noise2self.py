@@ -37,7 +37,7 @@ class Noise2Self(Learned):
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "patch": 24, "batch": 1, "steps": 20, "learning_rate": 5e-3, "spacing": 2,
                   "train_voxels": 2**18},
-        "laptop": {"channels": 16, "patch": 48, "batch": 1, "steps": 120, "learning_rate": 3e-3, "spacing": 2,
+        "laptop": {"channels": 16, "patch": 40, "batch": 1, "steps": 110, "learning_rate": 2e-3, "spacing": 2,
                    "train_voxels": 2**22},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Learned.limits, "spacing": (2, 8)}

@@ -38,7 +38,7 @@ class Noise2Void(Learned):
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "patch": 24, "batch": 1, "steps": 20, "learning_rate": 5e-3, "share": 0.03,
                   "train_voxels": 2**18},
-        "laptop": {"channels": 16, "patch": 48, "batch": 1, "steps": 120, "learning_rate": 3e-3, "share": 0.03,
+        "laptop": {"channels": 16, "patch": 40, "batch": 1, "steps": 110, "learning_rate": 2e-3, "share": 0.03,
                    "train_voxels": 2**22},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Learned.limits, "share": (1e-5, 0.5), "radius": (1, 5)}

@@ -1,0 +1,120 @@
+"""One training step of `noise2void` against CAREamics', masks and replacements included.
+
+    python benchmarks/bench_noise2void.py
+
+CAREamics (BSD-3-Clause), the Noise2Void authors' present program, is compared with where the user has installed it; an
+environment of its own is safest, for it pins its dependencies. Without it only our own time is printed. A step is
+drawing the masks, replacing the voxels, forward, squared error at the masked voxels, backward and Adam, in float32;
+both networks have two halvings, the same width and no normalisation, and hide one voxel in 8^3 with a 5^3 window. Times
+are medians of interleaved runs.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from timing import interleaved, verdict
+from torch import Tensor, nn
+
+from cryostudy.methods.learned import generator
+from cryostudy.methods.noise2void import Noise2Void
+from cryostudy.records import device_name
+
+OURS, PEER = "cryostudy", "CAREamics"
+GOAL = 1.0
+
+Hide = Callable[[Tensor, int], tuple[Tensor, ...]]
+Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
+
+
+def ours(channels: int) -> tuple[nn.Module, Hide, Loss]:
+    method = Noise2Void(channels=channels, levels=2)
+    return (
+        method.network(),
+        lambda patches, step: method.hide((patches,), generator(step)),
+        lambda network, batch: method.loss(network, batch)["total"],
+    )
+
+
+def careamics(channels: int) -> tuple[nn.Module, Hide, Loss]:
+    """CAREamics' network, manipulation and loss, put together as its Noise2Void module does.
+
+    Raises:
+        ImportError: it is not installed, or in a version whose parts lie elsewhere.
+    """
+    from careamics.config.algorithms.n2v_manipulation import N2VManipulateConfig
+    from careamics.lightning.modules.n2v_utils.n2v_manipulate import N2VManipulate
+    from careamics.losses.n2v_losses import n2v_loss
+    from careamics.models.unet import UNet
+
+    config = N2VManipulateConfig(roi_size=5, masked_pixel_percentage=0.198, strategy="uniform", seed=1)
+    manipulate = N2VManipulate(config, device="cpu")
+    return (
+        UNet(conv_dims=3, depth=2, num_channels_init=channels, use_batch_norm=False),
+        lambda patches, step: manipulate(patches),
+        lambda network, batch: n2v_loss(network(batch[0]), *batch[1:]),
+    )
+
+
+def training_step(network: nn.Module, hide: Hide, loss: Loss, patches: Tensor, device: str) -> Callable[[], None]:
+    """Masks on the CPU, where both programs' patches are made; then a step on the device, to its end."""
+    network = network.to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-4)
+    count = 0
+
+    def run() -> None:
+        nonlocal count
+        count += 1
+        batch = tuple(part.to(device) for part in hide(patches, count))
+        optimizer.zero_grad(set_to_none=True)
+        loss(network, batch).backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def compare(parts: dict[str, tuple[nn.Module, Hide, Loss]], device: str, shape: tuple[int, ...], repeats: int) -> None:
+    """Print the table of one device."""
+    patches = torch.randn(shape, generator=generator(0))
+    seconds = interleaved({name: training_step(*part, patches, device) for name, part in parts.items()}, repeats)
+    masks = interleaved({name: partial(hide, patches, 0) for name, (_, hide, _) in parts.items()}, repeats)
+    print(
+        f"{device_name(device)}, torch {torch.__version__}, batch {shape[0]} of {shape[2]}^3, median of {repeats} steps"
+    )
+    for name, (network, *_) in parts.items():
+        parameters = sum(p.numel() for p in network.parameters())
+        step, mask = 1e3 * seconds[name], 1e3 * masks[name]
+        print(f"  {name:12}{parameters:10,} parameters{step:10.1f} ms a step, of which masks {mask:.1f} ms")
+    if PEER in seconds:
+        ratio = seconds[PEER] / seconds[OURS]
+        print(f"  {PEER} / {OURS}: {ratio:.1f} (goal {GOAL}: {verdict(ratio >= GOAL)})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=48, help="patch side (default 48)")
+    parser.add_argument("--batch", type=int, default=2, help="patches in a step (default 2)")
+    parser.add_argument("--channels", type=int, default=16, help="(default 16)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--repeats", type=int, default=9, help="timed steps of each (default 9)")
+    options = parser.parse_args()
+
+    torch.set_num_threads(options.threads)
+    parts = {OURS: ours(options.channels)}
+    try:
+        parts[PEER] = careamics(options.channels)
+    except ImportError as error:
+        print(f"skipped: CAREamics 0.3 (pip install careamics); no ratio ({str(error).splitlines()[0]})")
+    shape = (options.batch, 1, *[options.side] * 3)
+    compare(parts, "cpu", shape, options.repeats)
+    if torch.cuda.is_available():
+        compare(parts, "cuda", shape, 5 * options.repeats)
+    else:
+        print("skipped: GPU, none usable here")
+
+
+if __name__ == "__main__":
+    main()
