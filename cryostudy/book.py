@@ -165,6 +165,10 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     run_records = sorted((runs / "records").glob(f"{name}*.json"))
     if not run_records:
         raise InputError(f"{runs / 'records'}: no record of {name}; run the chapter again")
+    shown = "".join(cell.source for cell in notebook.cells if "record" in _tags(cell))
+    started = json.loads((runs / "records" / f"{name}.json").read_text())["started"]
+    if started not in shown:  # papermill alone, for example, writes a record without a run here
+        raise InputError(f"{runs / 'records' / name}.json: not the record of {source}; run the chapter again")
     for path, content in [(source, text), *((path, path.read_text()) for path in run_records)]:
         for place in {str(root), str(Path.home())} - {"/"}:
             if place in content:

@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser(
         "restore", help="restore a tomogram",
         description="Train a method on a tomogram and restore it. A training run cut short goes on where it was.",
-        epilog="examples: cryostudy restore tomogram.mrc --method volume_shuffle --out restored.mrc; with what "
+        epilog="examples: cryostudy restore tomogram.mrc --method recorrupted --out restored.mrc; with what "
         "`cryostudy train` wrote: cryostudy restore tomogram.mrc --denoiser dncnn.pt",
     )  # fmt: skip
     p.add_argument("input", nargs="?", type=Path, help="the tomogram (MRC)")
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc")
     p.add_argument("--thickness", type=int, help="thickness of the reconstruction, voxels")
-    p.add_argument("--method", help="see `cryostudy methods` (default: volume_shuffle)")
+    p.add_argument("--method", help="see `cryostudy methods` (default: recorrupted; with halves: noise2noise)")
     p.add_argument("--denoiser", type=Path, help="a trained denoiser (.pt) to apply; then nothing is trained")
     p.add_argument("--out", type=Path, help="the restored tomogram (default: INPUT_METHOD.mrc beside the input)")
     p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")

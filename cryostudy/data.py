@@ -17,7 +17,8 @@ from cryostudy.simulate.specimen import Specimen, make_specimen
 from cryostudy.tomography import Filter, project, reconstruct, split_even_odd
 
 __all__ = [
-    "Acquisition", "data_sets", "fetch", "from_files", "microtubule", "reprojected", "simulated", "simulated_microtubule",
+    "Acquisition", "data_sets", "fetch", "from_files", "microtubule", "reprojected", "simulated",
+    "simulated_microtubule",
 ]  # fmt: skip
 
 Halves = tuple[np.ndarray, np.ndarray]

@@ -139,8 +139,9 @@ def spectra(volumes: Volumes, *, voxel_size: float = 0.0, caption: str = "", wid
                           cmap="magma", aspect="equal")  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel(f"$k_x$ (1/{'Å' if voxel_size else 'voxel'})")
-        ax.set_xticks([-nyquist / 2, 0, nyquist / 2])
-        ax.set_yticks([-nyquist / 2, 0, nyquist / 2] if ax is axes[0, 0] else [])
+        ticks = [-nyquist / 2, nyquist / 2]
+        ax.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        ax.set_yticks(*((ticks, [f"{tick:.2g}" for tick in ticks]) if ax is axes[0, 0] else ([],)))
     axes[0, 0].set_ylabel(f"$k_z$ (1/{'Å' if voxel_size else 'voxel'})")
     figure.colorbar(image, ax=list(axes[0]), label="log$_{10}$ amplitude", shrink=0.65, aspect=14)
     if caption:

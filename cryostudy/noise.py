@@ -90,16 +90,19 @@ def high_power(volume: Volume) -> float:
     return float((spectrum * (radius(volume.shape) > HIGH) * multiplicity(volume.shape)).sum())
 
 
-def spectrum(volume: Volume, *, quietest: int | None = None, side: int = SIDE) -> Tensor:
+def spectrum(
+    volume: Volume, *, quietest: int | None = None, content: NDArray[np.bool_] | None = None, side: int = SIDE
+) -> Tensor:
     """Power spectrum of the noise, a mean over patches: (side, side, side // 2 + 1), variance of a voxel at each.
 
     Args:
         volume: (z, y, x). `quietest`: take only so many patches, those that vary least after smoothing with a Gaussian
             of 2 voxels: they hold least structure. None takes all: for a volume that is noise already, such as half of
             the difference of two halves.
+        content: False where a volume is padded; patches that reach there are left out.
         side: of the patches, voxels; cut to the volume where that is thinner.
     Raises:
-        InputError: a side below 8 voxels.
+        InputError: a side below 8 voxels, or no patch without padding.
     """
     sides = tuple(min(side, n) for n in volume.shape)
     if min(sides) < 8:
@@ -110,9 +113,13 @@ def spectrum(volume: Volume, *, quietest: int | None = None, side: int = SIDE) -
         for y in starts(volume.shape[1], sides[1], step) for x in starts(volume.shape[2], sides[2], step)
     ]  # fmt: skip
 
-    def patch(source: Volume, corner: tuple[int, ...]) -> Volume:
+    def patch(source: NDArray[Any], corner: tuple[int, ...]) -> NDArray[Any]:
         return source[tuple(slice(c, c + n) for c, n in zip(corner, sides, strict=True))]
 
+    if content is not None:
+        corners = [corner for corner in corners if patch(content, corner).all()]
+        if not corners:
+            raise InputError(f"noise spectrum: no {sides} voxels without padding; crop the volume's zero border")
     if quietest is not None:
         smooth = ndimage.gaussian_filter(volume, 2.0)
         order = np.argsort([patch(smooth, corner).var() for corner in corners])
@@ -122,8 +129,8 @@ def spectrum(volume: Volume, *, quietest: int | None = None, side: int = SIDE) -
         window = window[..., None] * np.hanning(n + 2)[1:-1].astype(np.float32)
     total = torch.zeros(sides[0], sides[1], sides[2] // 2 + 1, dtype=torch.float64)
     for corner in corners:
-        content = patch(volume, corner)
-        total += torch.fft.rfftn(torch.as_tensor((content - content.mean()) * window)).abs().square()
+        part = patch(volume, corner)
+        total += torch.fft.rfftn(torch.as_tensor((part - part.mean()) * window)).abs().square()
     return (total / len(corners) / float((window**2).sum())).float()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from cryostudy.errors import InputError, TrainingError
 
@@ -67,7 +67,7 @@ def choose_device(device: str = "auto") -> str:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"--device {device}: not usable here; use auto or cpu ({str(error).splitlines()[0]})"
+            f"--device {device}: not usable here; use auto or cpu ({str(error).splitlines()[0][:80]})"
         ) from None
     return "cpu" if device.startswith("cpu") else device
 

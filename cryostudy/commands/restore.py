@@ -17,7 +17,7 @@ from cryostudy.progress import busy
 from cryostudy.records import Record
 from cryostudy.training import choose_device
 
-METHOD = "volume_shuffle"  # where none is named
+METHOD, PAIRED = "recorrupted", "noise2noise"  # where none is named: for one tomogram, for two halves
 SPARE = 2**20  # bytes on the disk beside the volume: header, record, a small denoiser
 
 
@@ -48,7 +48,8 @@ def restore_files(
 
     Args:
         tomogram, or even and odd, or tilt_series with tilt_file and thickness: the input.
-        method: its name, `METHOD` by default; not with `denoiser`, which knows its own.
+        method: its name, by default `METHOD`, or `PAIRED` where halves are given; not with `denoiser`, which knows its
+            own.
         parameters: hyper-parameters of the method to change.
         record: of a chapter that adds its own; default: a new one, written beside the output.
     Returns:
@@ -59,7 +60,11 @@ def restore_files(
     if denoiser is not None and (method is not None or parameters):
         raise InputError(f"--denoiser {denoiser}: it is trained already; leave out --method and -p")
     ready = None if denoiser is None else Denoiser.load(denoiser)
-    chosen = get(method or METHOD).at(profile, **dict(parameters or {})) if ready is None else ready.method
+    chosen = (
+        get(method or (METHOD if even is None else PAIRED)).at(profile, **dict(parameters or {}))
+        if ready is None
+        else ready.method
+    )
     method = chosen.name
     choose_device(device)
     inputs = [path for path in (tomogram, even, odd, tilt_series, tilt_file, denoiser) if path is not None]
@@ -72,8 +77,15 @@ def restore_files(
         raise InputError(f"{tilt_series}: a tilt series needs --tilt-file and --thickness too")
     if tilt_series is None and thickness is not None:
         raise InputError("--thickness is that of the reconstruction of a --tilt-series; leave it out")
+    if tilt_series is None and images[0].suffix.lower() in (".st", ".ali"):
+        raise InputError(
+            f"{images[0]}: by its name a tilt stack; give it as --tilt-series, or rename a tomogram to .mrc"
+        )
+    own = record is None
     like = None if tilt_series else io.read_volume(images[0], mmap=True)  # a wrong path ends here, before all else
     target = io.check_output(out or default_output(images[0], method), inputs)
+    if target.exists() and not target.with_name(f"{target.name}.json").exists() and own:
+        raise InputError(f"{target}: exists, and is no earlier output of this command; choose another --out")
     work = target.with_name(f"{target.name}.cryostudy")
     if ready is None and work.exists() and not work.is_dir():
         raise InputError(f"{work}: this file has the name of the folder for the denoiser; choose another --out")
@@ -90,7 +102,6 @@ def restore_files(
     if not acquisition.voxel_size:
         print(f"cryostudy: note: {images[0]} states no voxel size; give --voxel-size for lengths in Å", file=sys.stderr)
 
-    own = record is None
     if record is None:
         given = {"method": method, **chosen.parameters()}
         scale = profile if ready is None else "-"

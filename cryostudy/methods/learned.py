@@ -110,12 +110,11 @@ class Learned(Method):
         if held_out:
             check = tuple(volume[held_out] for volume in volumes)
             corners = patch_positions(tuple(check[0].shape), self.patch, limit=CHECKS, seed=seed)
-            for k, corner in enumerate(corners):
-                crops = collate([tuple(crop(volume, corner, self.patch) for volume in check)])
-                checks.append(make(crops, generator(seed, 2, k)))
-                if acquisition.clean is not None:
-                    clean = torch.as_tensor(np.ascontiguousarray(acquisition.clean[region][held_out]))
-                    truths.append((crops[0], crop(clean, corner, self.patch)))
+            crops = collate([tuple(crop(volume, corner, self.patch) for volume in check) for corner in corners])
+            checks = [make(crops, generator(seed, 2))]  # one batch: several are slower on a CPU, one by one
+            if acquisition.clean is not None:
+                clean = torch.as_tensor(np.ascontiguousarray(acquisition.clean[region][held_out]))
+                truths = [(crops[0], torch.stack([crop(clean, corner, self.patch) for corner in corners])[:, None])]
 
         def draw(step: int) -> Batch:
             rng = np.random.default_rng((seed, 1, step))

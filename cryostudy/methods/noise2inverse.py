@@ -42,7 +42,7 @@ class Noise2Inverse(Learned):
     needs: ClassVar[tuple[str, ...]] = ("tilt_series", "tilt_angles")
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "patch": 24, "batch": 1, "steps": 20, "learning_rate": 3e-3, "train_voxels": 2**18},
-        "laptop": {"channels": 16, "patch": 40, "batch": 2, "steps": 160, "learning_rate": 2e-3, "train_voxels": 2**22},
+        "laptop": {"channels": 16, "patch": 32, "batch": 2, "steps": 500, "learning_rate": 2e-3, "train_voxels": 2**22},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Learned.limits, "folds": (2, 1000)}
     choices: ClassVar[dict[str, tuple[str, ...]]] = {**Learned.choices, "strategy": ("X:1", "1:X")}

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from cryostudy import noise
@@ -43,7 +44,7 @@ class Recorrupted(Learned):
     cost: ClassVar[str] = "trains a minute"
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "patch": 24, "batch": 1, "steps": 20, "learning_rate": 3e-3, "train_voxels": 2**18},
-        "laptop": {"channels": 16, "patch": 32, "batch": 2, "steps": 500, "learning_rate": 4e-3, "train_voxels": 2**22},
+        "laptop": {"channels": 16, "patch": 32, "batch": 2, "steps": 400, "learning_rate": 3e-3, "train_voxels": 2**22},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         **Learned.limits, "alpha": (0.05, 20), "level_scale": (0.01, 100), "samples": (1, 1000)
@@ -76,7 +77,7 @@ class Recorrupted(Learned):
         volume = Standardised.of(acquisition.full)
         region = self.region(volume.shape)
         noisy = torch.from_numpy(volume[region])
-        draw = sampler(acquisition, self.source, region)
+        draw = sampler(acquisition, self.source, region, volume.content(region))
         noises = []
         for k in range(self.samples):
             sample = draw((seed, 3, k)) * self.level_scale / volume.deviation
@@ -120,9 +121,11 @@ def loss(network: nn.Module, batch: Batch) -> Terms:
 
 
 def sampler(
-    acquisition: Acquisition, source: str, region: tuple[slice, ...]
+    acquisition: Acquisition, source: str, region: tuple[slice, ...], content: NDArray[np.bool_]
 ) -> Callable[[tuple[int, ...]], noise.Volume]:
     """A function of a seed that gives fresh noise of a part of the acquisition's full volume, in its grey values.
+
+    `content` is False in that part where the volume is padded; nothing is estimated there.
 
     Raises:
         InputError: the acquisition lacks what `source` needs.
@@ -138,7 +141,7 @@ def sampler(
     if not has[source]:
         needs = {"tilt_series": "a tilt series with its angles", "halves": "halves", "volume": "tilt angles and filter"}
         raise InputError(f"recorrupted: source {source} needs {needs[source]}, which {acquisition.name} does not have")
-    z, y, x = full.shape
+    z, _, x = full.shape
     rows = region[1].stop - region[1].start
     shape = (z, rows, x)
     inside = (region[0], slice(None), region[2])
@@ -151,12 +154,13 @@ def sampler(
         assert acquisition.tilt_series is not None
         return fbp(noise.level_of_series(acquisition.tilt_series))
     if source == "volume":
-        return fbp(noise.level_of_volume(np.asarray(full[region]), fbp(1.0)((0,))))
+        unit = np.where(content, fbp(1.0)((0,)), 0).astype(np.float32)
+        return fbp(noise.level_of_volume(np.where(content, full[region], full[region][content].mean()), unit))
     sides = tuple(part.stop - part.start for part in region)
     if source == "halves":
         assert acquisition.halves is not None
-        even, odd = (np.asarray(half[region], np.float32) for half in acquisition.halves)
-        power = noise.spectrum((even - odd) / 2)
+        even, odd = (np.asarray(half[region], dtype=np.float32) for half in acquisition.halves)
+        power = noise.spectrum(np.asarray((even - odd) / 2, np.float32), content=content)
     else:
-        power = noise.spectrum(np.asarray(full[region], np.float32), quietest=noise.QUIETEST)
+        power = noise.spectrum(np.asarray(full[region], np.float32), quietest=noise.QUIETEST, content=content)
     return lambda seed: noise.field(sides, power, seed=seed)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from cryostudy.data import Acquisition
 from cryostudy.methods.base import Denoiser

@@ -71,14 +71,14 @@ def filament_axis(volume: Volume, *, largest: float = 40.0) -> NDArray[np.float6
     grid = np.meshgrid(*[np.fft.fftfreq(n) for n in volume.shape], indexing="ij")
     radius = np.sqrt(sum(f**2 for f in grid))
     inside = (radius > 0.04) & (radius < 0.3)
-    power, grid = power[inside], [f[inside] for f in grid]
+    power, axes = power[inside], [f[inside] for f in grid]
     best = (0.0, 0.0)
     for span_xy, span_z, step_xy, step_z in ((largest, 10.0, 1.0, 2.0), (1.5, 2.0, 0.25, 0.5)):
         found = []
         for turn in best[0] + np.arange(-span_xy, span_xy + 1e-9, step_xy):
             for rise in best[1] + np.arange(-span_z, span_z + 1e-9, step_z):
                 axis = direction(turn, rise)
-                near = np.abs(sum(a * f for a, f in zip(axis, grid, strict=True))) < 0.0025
+                near = np.abs(sum(a * f for a, f in zip(axis, axes, strict=True))) < 0.0025
                 found.append((float(power[near].mean()) if near.any() else 0.0, float(turn), float(rise)))
         best = max(found)[1:]
     return direction(*best)

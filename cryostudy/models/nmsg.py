@@ -49,7 +49,7 @@ class NoiseCritic(nn.Module):
     """Noise (batch, 1, z, y, x) -> one score a sample, the mean over its places.
 
     The first layer ends in a modulus: it measures how strong each small pattern is, and noise differs in that. With a
-    leaky ReLU the critic spent its slope on grey values, which tell nothing, and the generator hardly learnt.
+    leaky ReLU there the critic can spend its slope on mean grey values, which tell nothing.
     No normalisation: the gradient penalty is on each sample's own gradient (Gulrajani et al. 2017, Section 4).
     """
 

@@ -26,9 +26,7 @@ def microtubule(
             control in which a repeat that a method shows is one that it made up.
     """
     t = np.deg2rad(turn)
-    z, y, x = (
-        (i - (n - 1) / 2) * voxel_size for i, n in zip(np.indices(shape, dtype=np.float32), shape, strict=True)
-    )
+    z, y, x = ((i - (n - 1) / 2) * voxel_size for i, n in zip(np.indices(shape, dtype=np.float32), shape, strict=True))
     along, side = y * np.cos(t) + x * np.sin(t), x * np.cos(t) - y * np.sin(t)
     volume = np.zeros(shape, np.float32)
     for k in range(PROTOFILAMENTS):
