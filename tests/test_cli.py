@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from cryostudy import artefacts, cli, io
 from cryostudy.methods.gaussian import Gaussian
-from cryostudy.methods.volume_shuffle import VolumeShuffle
+from cryostudy.methods.recorrupted import Recorrupted
 from cryostudy.records import package_hash
 
 pytestmark = pytest.mark.filterwarnings("ignore:Data array contains NaN")
@@ -152,6 +152,17 @@ def test_volumes_smaller_than_a_patch_of_even_and_odd_sides(method, shape, resto
     assert restored.mean() == pytest.approx(source.mean(), abs=0.5) and 0 < restored.std() < 1.2 * source.std()
 
 
+def test_what_is_not_an_earlier_output_is_not_overwritten(tomogram, restore, refused, tmp_path):
+    precious = save(tmp_path / "precious.mrc", phantom(seed=4))
+    refused("precious.mrc: exists, and is no earlier output", *quick(tomogram, "--out", precious))
+    restore(tomogram, "--method", "gaussian")
+    restore(tomogram, "--method", "gaussian", "-p", "sigma", "2")  # its own output may be made anew
+
+
+def test_a_tilt_stack_is_not_taken_for_a_tomogram(refused, tmp_path):
+    refused("a tilt stack by its name; give it as --tilt-series", *quick(save(tmp_path / "series.st", phantom())))
+
+
 def test_halves_are_restored_as_their_mean(restore, tmp_path):
     even, odd = phantom(seed=1), phantom(seed=2)
     sources = "--even", save(tmp_path / "even.mrc", even), "--odd", save(tmp_path / "odd.mrc", odd)
@@ -173,7 +184,7 @@ def test_output_keeps_voxel_size_origin_and_labels_and_adds_one(restore, tmp_pat
         with mrcfile.open(out) as mrc:
             assert mrc.voxel_size.tolist() == pytest.approx((12.6,) * 3)
             assert mrc.header.origin.tolist() == (10, -20, 30)
-            assert mrc.get_labels() == ["first", "second", "cryostudy volume_shuffle smoke seed 3"]
+            assert mrc.get_labels() == ["first", "second", "cryostudy recorrupted smoke seed 3"]
             assert mrc.data.dtype == np.float32 and mrc.data.shape == SHAPE
 
 
@@ -186,9 +197,9 @@ def test_restored_volume_comes_with_its_record_and_denoiser(tomogram, restore, t
         "tomogram.mrc",
     ]
     record = json.loads((tmp_path / "out.mrc.json").read_text())
-    assert record["parameters"]["method"] == "volume_shuffle" and record["parameters"]["betas"] == [0.6, 0.99]
+    assert record["parameters"]["method"] == "recorrupted" and record["parameters"]["betas"] == [0.6, 0.99]
     assert record["profile"] == "smoke" and record["package_sha256"] == package_hash()
-    assert record["metrics"]["volume_shuffle"]["steps"] == 3 and list(record["inputs"]) == ["tomogram.mrc"]
+    assert record["metrics"]["recorrupted"]["steps"] == 3 and list(record["inputs"]) == ["tomogram.mrc"]
     assert str(tmp_path) not in (tmp_path / "out.mrc.json").read_text()
     first = out.read_bytes()
     restore(tomogram, "-p", "steps", "3", "-p", "betas", "[0.6, 0.99]")
@@ -314,16 +325,16 @@ def test_outputs_that_would_do_harm_or_cannot_be_written(tomogram, refused, tmp_
     ("words", "says"),
     [
         (["--method", "gausian"], "--method gausian: unknown; did you mean gaussian"),
-        (["--method", "magic"], "--method magic: unknown; use one of gaussian, volume_shuffle"),
+        (["--method", "magic"], "--method magic: unknown; use one of anisotropic_diffusion, bilateral"),
         (["--profile", "huge"], "--profile huge: unknown; use one of smoke, laptop, gpu"),
-        (["-p", "sigma", "2"], "volume_shuffle has no parameter 'sigma'; it has patch, batch"),
+        (["-p", "sigma", "2"], "recorrupted has no parameter 'sigma'; it has patch, batch"),
         (["-p", "steps", "many"], "steps cannot be 'many'"),
         (["-p", "steps", "0"], "steps cannot be 0"),
         (["-p", "weights", "[1, 2"], "parameter value .* is not readable"),
         (["-p", "steps"], "expected 2 arguments; see cryostudy restore --help"),
         (["--seed", "-1"], "--seed -1: give a whole number from 0 on"),
         (["--seed", "one"], "--seed: invalid int value: 'one'"),
-        (["--device", "abacus"], "--device abacus: not usable here; use auto or cpu"),
+        (["--device", "abacus"], "--device abacus: unknown; use auto, cpu or cuda"),
         (["--voxel-size", "-2"], "give a positive size"),
         (["--voxel-size", "nan"], "give a positive size"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
@@ -341,7 +352,7 @@ def test_commands_that_mean_nothing(refused):
 
 
 def test_divergence_is_one_line(tomogram, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("cryostudy.methods.volume_shuffle.reconstruction_loss", lambda *_: torch.tensor(torch.nan))
+    monkeypatch.setattr("cryostudy.methods.recorrupted.loss", lambda *_: {"total": torch.tensor(torch.nan)})
     code, said, complaint = run("restore", tomogram, "--profile", "smoke", "--out", tmp_path / "out.mrc")
     assert code == 2 and said == "" and complaint.count("\n") == 1
     assert "training stopped at step 0: the loss is nan" in complaint and "Lower the learning rate" in complaint
@@ -374,7 +385,7 @@ def full(*_, **__):
 def fits(monkeypatch):
     """How often a method was fitted."""
     calls = []
-    for method in (Gaussian, VolumeShuffle):
+    for method in (Gaussian, Recorrupted):
         fit = method.fit
 
         def counted(self, *arguments, _fit=fit, **options):
@@ -407,7 +418,7 @@ def test_a_disk_that_fills_while_writing_costs_no_second_training(
     assert code == 2 and said == "" and complaint.startswith(f"cryostudy: {out}: disk full; free ")
     assert complaint.count("\n") == 1
     assert {p.name for p in tmp_path.iterdir()} == {"tomogram.mrc", f"{name}.cryostudy"}
-    assert run(*words)[0] == 0 and fits == ["volume_shuffle"]
+    assert run(*words)[0] == 0 and fits == ["recorrupted"]
     undisturbed = tmp_path / "elsewhere"
     undisturbed.mkdir()
     expected = restore(tomogram, "-p", "steps", "3", out=undisturbed / name)
@@ -428,14 +439,14 @@ def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(tomogram, restore,
     out, words = tmp_path / "out.mrc", ("-p", "steps", "60", "-p", "patience", "null")
     script = textwrap.dedent("""
         import sys, time
-        import cryostudy.methods.volume_shuffle as method
+        import cryostudy.methods.learned as method
         import cryostudy.training
         from cryostudy.cli import main
         cryostudy.training.CHECKPOINT_SECONDS = 0.0
         crop = method.random_crop
-        def slow(*arguments):
+        def slow(*arguments, **options):
             time.sleep(0.1)
-            return crop(*arguments)
+            return crop(*arguments, **options)
         method.random_crop = slow
         main(sys.argv[1:])
     """)
@@ -453,10 +464,10 @@ def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(tomogram, restore,
     done = torch.load(place / "checkpoint.pt", weights_only=True)["history"]["step"]
     assert 5 <= done < 60
 
-    import cryostudy.methods.volume_shuffle as module
+    import cryostudy.methods.learned as module
 
     drawn, crop = [], module.random_crop
-    monkeypatch.setattr(module, "random_crop", lambda *arguments: drawn.append(1) or crop(*arguments))
+    monkeypatch.setattr(module, "random_crop", lambda *a, **b: drawn.append(1) or crop(*a, **b))
     assert restore(tomogram, *words) == out
     assert len(drawn) == 60 - done  # what was done was not done again
     steps = [int(line.split(",")[0]) for line in (place / "log.csv").read_text().splitlines()[1:]]
