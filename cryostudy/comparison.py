@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +16,9 @@ from numpy.typing import NDArray
 from cryostudy import artefacts, data
 from cryostudy.data import Acquisition
 from cryostudy.filters import gaussian_filter
-from cryostudy.methods import Method
+from cryostudy.methods import Method, available
 from cryostudy.metrics import against_truth, correlation
-from cryostudy.records import Record
+from cryostudy.records import REPOSITORY, Record, build_folder
 
 SIDES = {"smoke": 48, "laptop": 96, "gpu": 256}
 SEEDS = {"smoke": 1, "laptop": 1, "gpu": 3}
@@ -90,3 +94,35 @@ def run(
     if history:
         record.add(name, {"steps": history.step, "kept_step": history.best_step})
     return restored[0]
+
+
+def collect(profile: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """What the method chapters recorded: noise kind ("white", "projection") -> method -> metrics.
+
+    Runs of this profile come first (in the folder that this run's records go to), then what is published under
+    `data/results`. Each entry also has `chapter` and `profile`. Only methods of the registry, `noisy` and
+    `gaussian_oracle` are taken, not the names with a suffix of ablations.
+    """
+    named = os.environ.get("CRYOSTUDY_RECORDS")
+    runs = Path(named) if named else build_folder() / "runs" / profile / "records"
+    known = {*available(), "noisy", "gaussian_oracle"}
+    found: dict[str, dict[str, dict[str, Any]]] = {noise: {} for noise in LABELS}
+    for folder in (runs, REPOSITORY / "data" / "results"):
+        for path in sorted(folder.glob("[01]*.json")):
+            record = json.loads(path.read_text())
+            for key, metrics in record["metrics"].items():
+                noise, _, method = key.partition(".")
+                if noise in found and method in known and "cc" in metrics and home(method, record["name"]):
+                    entry = {"chapter": record["name"], "profile": record["profile"], **metrics}
+                    found[noise].setdefault(method, entry)
+    return found
+
+
+def home(method: str, chapter: str) -> bool:
+    """Whether a chapter speaks for a method: its own chapter, and for the shared baselines that of the filters."""
+    homes = {
+        "02": ("volume_shuffle",), "11": ("dncnn", "ffdnet", "vnet"), "12": ("noise2void", "noise2self"),
+        "13": ("scnet",), "14": ("nmsg",), "15": ("noise2inverse",), "17": ("recorrupted", "noise2noise"),
+    }  # fmt: skip
+    shared = not any(method in methods for methods in homes.values())
+    return method in homes.get(chapter[:2], ()) or (shared and chapter.startswith("10"))

@@ -160,7 +160,7 @@ def test_what_is_not_an_earlier_output_is_not_overwritten(tomogram, restore, ref
 
 
 def test_a_tilt_stack_is_not_taken_for_a_tomogram(refused, tmp_path):
-    refused("a tilt stack by its name; give it as --tilt-series", *quick(save(tmp_path / "series.st", phantom())))
+    refused("by its name a tilt stack; give it as --tilt-series", *quick(save(tmp_path / "series.st", phantom())))
 
 
 def test_halves_are_restored_as_their_mean(restore, tmp_path):

@@ -289,7 +289,7 @@ def test_right_hyper_parameters_are_taken():
         VolumeShuffle.at("huge")
     with pytest.raises(InputError, match="did you mean gaussian"):
         get("gausian")
-    with pytest.raises(InputError, match="use one of gaussian"):
+    with pytest.raises(InputError, match="use one of anisotropic_diffusion"):
         get("xyz")
 
 

@@ -239,7 +239,8 @@ def test_fitted_trains_once_and_not_again(acquisition, fits, tmp_path):
     method = Gaussian.at("smoke")
     first = artefacts.fitted(method, acquisition, folder=tmp_path)
     again = artefacts.fitted(method, replace(acquisition, full=acquisition.full.copy()), folder=tmp_path)
-    assert fits == [0] and again.state == first.state and again.method == method
+    assert fits == [0] and again.method == method
+    assert all(torch.equal(value, again.state[name]) for name, value in first.state.items())
     artefacts.fitted(method, acquisition, seed=1, folder=tmp_path)
     artefacts.fitted(Gaussian(sigma=2.0), acquisition, folder=tmp_path)
     artefacts.fitted(method, replace(acquisition, full=acquisition.full * 2), folder=tmp_path)
