@@ -135,6 +135,15 @@ def test_generated_noise_has_the_level_and_the_spectrum_of_the_data():
     assert np.isfinite([row["total"] for row in history.rows]).all()
 
 
+def test_noise_far_from_white_is_not_taken_for_divergence():
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((32, 32, 32)), 2)
+    volume = torch.from_numpy((smooth / smooth.std()).astype(np.float32))
+    method = NMSG.at("laptop", noise_steps=30, noise_channels=2, noise_side=12, noise_batch=4)
+    _, history = method.learn_noise(volume, device="cpu", progress=False)
+    assert history.step == 30 and min(history.column("total")[1]) >= 1
+    assert max(history.column("distance")[1]) > 1  # a plain loss would have been negative here
+
+
 # Where the noise is learnt from
 
 
