@@ -67,6 +67,7 @@ def build(chapters: Path, out: Path, record_dir: Path | None = None, root: Path 
     html = _jupyter_book(stage, strict=not missing)
     check_pages(html, pages)
     _drop_unused_mathjax(html)
+    _icon(html / "favicon.ico")
     (html / ".fingerprint").write_text(fingerprint)
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(html, out)
@@ -172,7 +173,7 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     if not run_records:
         raise InputError(f"{runs / 'records'}: no record of {name}; run the chapter again")
     shown = "".join(cell.source for cell in notebook.cells if "record" in _tags(cell))
-    started = json.loads((runs / "records" / f"{name}.json").read_text())["started"]
+    started = json.loads(run_records[0].read_text()).get("started", "")
     if started not in shown:  # papermill alone, for example, writes a record without a run here
         raise InputError(f"{runs / 'records' / name}.json: not the record of {source}; run the chapter again")
     for path, content in [(source, text), *((path, path.read_text()) for path in run_records)]:
@@ -193,6 +194,13 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
                 written.append(root / FRONT_PICTURE)
                 written[-1].write_bytes(base64.b64decode(picture))
     return written
+
+
+def _icon(path: Path) -> None:
+    """A small blue square: browsers ask for an icon at the top of a site, and report an error where there is none."""
+    from PIL import Image
+
+    Image.new("RGB", (32, 32), "#0072B2").save(path, "ICO")
 
 
 def _compact(picture: str, colours: int) -> str:
