@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
-from cryostudy.data import Acquisition
-from cryostudy.masking import donut_mean, lattices, masked_error
-from cryostudy.methods.base import Denoiser
+from cryostudy.masking import donut_mean, lattices
 from cryostudy.methods.learned import Learned
-from cryostudy.methods.standardise import Standardised
-from cryostudy.models import UNet
-from cryostudy.training import Batch, Terms
+from cryostudy.methods.masked import Masked
+from cryostudy.training import Batch
 
 
 @dataclass(frozen=True)
-class Noise2Self(Learned):
+class Noise2Self(Masked):
     """Hide one sub-lattice at a time, let the network guess it, and restore each voxel while it is hidden.
 
     Every `spacing`-th voxel along each axis is hidden, from a random start at each step: its value becomes the mean of
@@ -44,32 +40,8 @@ class Noise2Self(Learned):
     choices: ClassVar[dict[str, tuple[str, ...]]] = {**Learned.choices, "output": ("blind", "plain")}
     multiple: ClassVar[int] = 12  # of 2^levels and of spacings 2, 3 and 4: sub-lattices go on from tile to tile
 
-    channels: int = 32
-    levels: int = 2
     spacing: int = 3
     output: str = "blind"
-
-    def network(self) -> UNet:
-        """An untrained network of this width."""
-        return UNet(self.channels, self.levels)
-
-    def fit(
-        self,
-        acquisition: Acquisition,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        folder: Path | None = None,
-        progress: bool | None = None,
-    ) -> Denoiser:
-        """Train on the full volume; `halves` are not used."""
-        self.check(acquisition)
-        volume = Standardised.of(acquisition.full)
-        noisy = torch.from_numpy(volume[self.region(volume.shape)])
-        return self.learn(
-            acquisition, (noisy,), self.loss, pairs=self.hide,
-            seed=seed, device=device, folder=folder, progress=progress,
-        )  # fmt: skip
 
     def hide(self, crops: Batch, generator: Generator) -> Batch:
         """Input with one sub-lattice hidden, the noisy patches themselves, and where they differ."""
@@ -79,11 +51,6 @@ class Noise2Self(Learned):
         mask = torch.zeros(noisy.shape, dtype=torch.bool)
         mask[chosen] = True
         return torch.where(mask, donut_mean(noisy), noisy), noisy, mask
-
-    def loss(self, network: nn.Module, batch: Batch) -> Terms:
-        """Mean squared error at the hidden voxels."""
-        hidden, noisy, mask = batch
-        return {"total": masked_error(network(hidden), noisy, mask)}
 
     def restore(self, network: nn.Module, noisy: Tensor) -> Tensor:
         """Each voxel as the network guesses it while hidden; one plain pass with `output="plain"`."""

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from torch import Generator, nn
+from torch import Generator
 
-from cryostudy.data import Acquisition
-from cryostudy.masking import masked_error, replace_by_neighbours, stratified_mask
-from cryostudy.methods.base import Denoiser
+from cryostudy.masking import replace_by_neighbours, stratified_mask
 from cryostudy.methods.learned import Learned
-from cryostudy.methods.standardise import Standardised
-from cryostudy.models import UNet
-from cryostudy.training import Batch, Terms
+from cryostudy.methods.masked import Masked
+from cryostudy.training import Batch
 
 
 @dataclass(frozen=True)
-class Noise2Void(Learned):
+class Noise2Void(Masked):
     """Hide a few voxels, let the network guess them, restore with the plain network.
 
     `share` of the voxels is hidden in each patch, one at a random place of every box of 1 / `share` voxels; its value
@@ -44,33 +39,9 @@ class Noise2Void(Learned):
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Learned.limits, "share": (1e-5, 0.5), "radius": (1, 5)}
     choices: ClassVar[dict[str, tuple[str, ...]]] = {**Learned.choices, "replacement": ("uniform", "median")}
 
-    channels: int = 32
-    levels: int = 2
     share: float = 0.00198
     radius: int = 2
     replacement: str = "uniform"
-
-    def network(self) -> UNet:
-        """An untrained network of this width."""
-        return UNet(self.channels, self.levels)
-
-    def fit(
-        self,
-        acquisition: Acquisition,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        folder: Path | None = None,
-        progress: bool | None = None,
-    ) -> Denoiser:
-        """Train on the full volume; `halves` are not used."""
-        self.check(acquisition)
-        volume = Standardised.of(acquisition.full)
-        noisy = torch.from_numpy(volume[self.region(volume.shape)])
-        return self.learn(
-            acquisition, (noisy,), self.loss, pairs=self.hide,
-            seed=seed, device=device, folder=folder, progress=progress,
-        )  # fmt: skip
 
     def hide(self, crops: Batch, generator: Generator) -> Batch:
         """Input with hidden voxels, the noisy patches themselves, and where they differ."""
@@ -78,8 +49,3 @@ class Noise2Void(Learned):
         mask = stratified_mask(tuple(noisy.shape), self.share, generator)
         median = self.replacement == "median"
         return replace_by_neighbours(noisy, mask, generator, radius=self.radius, median=median), noisy, mask
-
-    def loss(self, network: nn.Module, batch: Batch) -> Terms:
-        """Mean squared error at the hidden voxels."""
-        hidden, noisy, mask = batch
-        return {"total": masked_error(network(hidden), noisy, mask)}
