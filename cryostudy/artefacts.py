@@ -19,8 +19,8 @@ from cryostudy.training import write_aside
 
 
 def data_hash(acquisition: Acquisition) -> str:
-    """SHA-256 of everything a method may learn from: volumes, halves, tilt series, angles."""
-    digest = hashlib.sha256(json.dumps([acquisition.tilt_angles, acquisition.voxel_size]).encode())
+    """SHA-256 of everything a method may learn from: volumes, halves, tilt series, angles, filter."""
+    digest = hashlib.sha256(json.dumps([acquisition.tilt_angles, acquisition.filter, acquisition.voxel_size]).encode())
     arrays: Sequence[NDArray[Any] | None] = [acquisition.full, *(acquisition.halves or ()), acquisition.tilt_series]
     for array in arrays:
         if array is None:

@@ -141,11 +141,13 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     """Copies chapter `name`, executed at `profile` scale, and its records to where they are published.
 
     What cells wrote to stderr is left out. The picture of a cell tagged `front-picture` becomes the one on the front
-    page. Returns the files written.
+    page. Returns the files written. Of the `grid` only records are published.
 
     Raises InputError when the run or its records are absent, hold a path of this machine, or exceed 1 MB.
     """
     runs = root / "_build" / "runs" / profile
+    if name == "grid":
+        return _publish_grid(runs / "records" / "grid", root)
     source = runs / f"{name}.ipynb"
     if not source.is_file():
         raise InputError(f"{source}: no such run; first run: cryostudy chapter {name} --profile {profile}")
@@ -194,6 +196,16 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
                 written.append(root / FRONT_PICTURE)
                 written[-1].write_bytes(base64.b64decode(picture))
     return written
+
+
+def _publish_grid(found: Path, root: Path) -> list[Path]:
+    """Copies the records of `cryostudy grid`, which belong to no chapter; chapter 19 reads them."""
+    paths = sorted(found.glob("*.json"))
+    if not paths:
+        raise InputError(f"{found}: no records of the grid; first run: cryostudy grid")
+    target = root / RECORDS / "grid"
+    target.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copy(path, target)) for path in paths]
 
 
 def _icon(path: Path) -> None:

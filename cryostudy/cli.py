@@ -1,4 +1,4 @@
-"""The command line: `cryostudy restore | train | methods | simulate | chapter | fetch`."""
+"""The command line: `cryostudy restore | train | methods | simulate | chapter | grid | fetch`."""
 
 from __future__ import annotations
 
@@ -146,8 +146,26 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="a papermill parameter of the chapter")  # fmt: skip
-    p.add_argument("--out", type=Path, help="the executed notebook (default: _build/runs/PROFILE/NAME.ipynb)")
+    p.add_argument(
+        "--out",
+        type=Path,
+        help="the executed notebook (default: _build/runs/PROFILE/NAME.ipynb, with -p in own/ there)",
+    )
     p.set_defaults(run=chapter)
+
+    p = commands.add_parser(
+        "grid", help="run the tables of the papers, every method on every data set",
+        description="Run every method on every data set, noise and missing wedge of the tables of papers 000 and 001; "
+        "chapter 19 reads the records (_build/runs/PROFILE/records/grid). A grid cut short goes on where it was. At "
+        "laptop scale it takes hours on two cores: --condition and --method choose a part of it.",
+        epilog="example: cryostudy grid --condition shrec-awgn-0.1 --method bm4d recorrupted",
+    )  # fmt: skip
+    p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
+    p.add_argument("--condition", nargs="+", default=[], help="(default: all; a wrong name lists them)")
+    p.add_argument("--method", nargs="+", default=[], help="(default: all of `cryostudy methods`)")
+    p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    p.set_defaults(run=grid)
 
     p = commands.add_parser(
         "fetch", help="download a data set", description="Download a data set and check its SHA-256."
@@ -215,6 +233,15 @@ def chapter(a: argparse.Namespace) -> None:
         from cryostudy.commands.chapter import run_chapter
 
     print(run_chapter(a.name, a.profile, given(a), a.out))
+
+
+def grid(a: argparse.Namespace) -> None:
+    """`cryostudy grid`."""
+    with busy("start"):  # torch alone takes seconds to import
+        from cryostudy.grid import run
+
+    for path in run(a.profile, a.condition, a.method, seed=a.seed, device=a.device):
+        print(path)
 
 
 def fetch(a: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from cryostudy.data import Acquisition
 from cryostudy.filters import gaussian_filter
 from cryostudy.methods import Method, available
 from cryostudy.metrics import against_truth, correlation
-from cryostudy.records import REPOSITORY, Record, build_folder
+from cryostudy.records import REPOSITORY, Record, build_folder, memory_of, write_json
 
 SIDES = {"smoke": 48, "laptop": 96, "gpu": 256}
 SEEDS = {"smoke": 1, "laptop": 1, "gpu": 3}
@@ -26,7 +26,7 @@ LEVEL = 0.25  # SNR: of the volume for voxel-independent noise, of the tilt seri
 LABELS = {"white": "voxel-independent noise", "projection": "projection noise"}
 COLUMNS = {
     "CC": "cc", "PSNR (dB)": "psnr", "SSIM": "ssim", "FSC 0.5 (Å)": "fsc_0.5", "CC with the specimen": "cc_specimen",
-    "seconds": "seconds",
+    "seconds": "seconds", "memory (MiB)": "memory_mib",
 }  # fmt: skip
 
 
@@ -70,29 +70,39 @@ def oracle_gaussian(acquisition: Acquisition) -> tuple[NDArray[np.float32], floa
     return volume.numpy(), float(sigma)
 
 
+def restore(
+    record: Record, name: str, method: Method, acquisition: Acquisition, *, seed: int = 0, device: str = "auto",
+    profile: str = "laptop",
+) -> list[NDArray[np.float32]]:  # fmt: skip
+    """Fit the method with as many seeds as the profile asks for, restore, and record what it cost as `name`.
+
+    `seconds` and `memory_mib` (beyond what was in use before) are those of fitting and restoring once; they are kept
+    with the artefact, so that a second run of a chapter states those of the first. Returns the volume of each seed.
+    """
+    restored, costs = [], []
+    for s in range(seed, seed + SEEDS[profile]):
+        began = time.monotonic()
+        with memory_of(device) as memory:
+            restored.append(artefacts.restored(method, acquisition, seed=s, device=device, progress=False))
+        kept = artefacts.place(method, acquisition, s) / "cost.json"
+        if not kept.exists():
+            cost = {"seconds": round(time.monotonic() - began, 2)} | ({"memory_mib": memory[0]} if memory else {})
+            write_json(kept, cost)
+        costs.append(json.loads(kept.read_text()))
+    record.add(name, {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]})
+    history = artefacts.fitted(method, acquisition, seed=seed, device=device).history
+    if history:
+        record.add(name, {"steps": history.step, "kept_step": history.best_step})
+    return restored
+
+
 def run(
     record: Record, name: str, method: Method, acquisition: Acquisition, *, seed: int = 0, device: str = "auto",
     profile: str = "laptop",
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Fit the method with as many seeds as the profile asks for, restore, and record the scores as `name`.
-
-    `seconds` is the time of fitting and restoring once; it is kept with the artefact, so that a second run of a chapter
-    states the time of the first. Returns the volume of the first seed.
-    """
-    seeds = range(seed, seed + SEEDS[profile])
-    restored, seconds = [], []
-    for s in seeds:
-        began = time.monotonic()
-        restored.append(artefacts.restored(method, acquisition, seed=s, device=device, progress=False))
-        kept = artefacts.place(method, acquisition, s) / "seconds.txt"
-        if not kept.exists():
-            kept.write_text(f"{time.monotonic() - began:.2f}")
-        seconds.append(float(kept.read_text()))
+    """:func:`restore` and :func:`measure`, as `name`; returns the volume of the first seed."""
+    restored = restore(record, name, method, acquisition, seed=seed, device=device, profile=profile)
     measure(record, name, restored, acquisition)
-    record.add(name, {"seconds": float(np.mean(seconds))})
-    history = artefacts.fitted(method, acquisition, seed=seed, device=device).history
-    if history:
-        record.add(name, {"steps": history.step, "kept_step": history.best_step})
     return restored[0]
 
 

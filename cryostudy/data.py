@@ -1,7 +1,7 @@
 """Give me data set X: simulated or from files, every recording becomes one `Acquisition`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from cryostudy.simulate.specimen import Specimen, make_specimen
 from cryostudy.tomography import Filter, project, reconstruct, split_even_odd
 
 __all__ = [
-    "Acquisition", "data_sets", "fetch", "from_files", "microtubule", "reprojected", "simulated",
+    "Acquisition", "data_sets", "fetch", "from_files", "microtubule", "noise_only", "reprojected", "simulated",
     "simulated_microtubule",
 ]  # fmt: skip
 
@@ -50,6 +50,11 @@ class Acquisition:
     specimen: Specimen | None = None
     name: str = ""
     description: str = ""
+
+    def __repr__(self) -> str:
+        there = [f.name for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray | tuple | Specimen)]
+        size = " x ".join(map(str, np.shape(self.full)))
+        return f"Acquisition({self.name!r}, {size} voxels of {self.voxel_size:g} Å, has {', '.join(there)})"
 
 
 def simulated(
@@ -142,6 +147,40 @@ def reprojected(
         name=f"{name}-reprojected-{noise}-{level:.3g}-seed{seed}",
         description=f"{name}, smoothed (its missing wedge stays empty) and re-projected; {_geometry(angles, filter)}; "
         f"{PRESETS[noise].description.format(level=level)}, noise seed {seed}",
+    )
+
+
+def noise_only(acquisition: Acquisition, seed: int = 0) -> Acquisition:
+    """The negative control of a simulated recording: the same geometry and noise of its strength, with no specimen.
+
+    The noise is white on the projections (in the volume where the recording has no tilt series). `truth` and `clean`
+    are None.
+
+    Raises InputError for a recording without `clean`.
+    """
+    if acquisition.clean is None or acquisition.tilt_angles is None:
+        raise InputError(f"{acquisition.name}: the strength of its noise is unknown; give a simulated recording")
+    rng = np.random.default_rng([seed, 2])
+    shape = acquisition.full.shape
+    strength = float(np.std(acquisition.full - acquisition.clean, dtype=np.float64))
+    if acquisition.tilt_series is None:
+        halves = tuple(rng.standard_normal(shape, dtype=np.float32) for _ in range(2))
+        full, series = (halves[0] + halves[1]) / 2, None
+    else:
+        series = rng.standard_normal(acquisition.tilt_series.shape, dtype=np.float32)
+        kind: Filter | None = None if acquisition.filter == "none" else acquisition.filter  # type: ignore[assignment]
+        full, halves = _reconstructions(series, acquisition.tilt_angles, shape[0], kind)
+    scale = np.float32(strength / full.std(dtype=np.float64))
+    return replace(
+        acquisition,
+        full=full * scale,
+        halves=(halves[0] * scale, halves[1] * scale),
+        tilt_series=None if series is None else series * scale,
+        truth=None,
+        clean=None,
+        specimen=None,
+        name=f"noise-alone-{acquisition.name}",
+        description=f"noise alone, as strong as that of: {acquisition.description}",
     )
 
 

@@ -12,11 +12,13 @@ import json
 import math
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,6 +109,36 @@ def peak_memory(device: str = "auto") -> dict[str, float]:
     if choose_device(device).startswith("cuda"):
         found["device_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return found
+
+
+@contextmanager
+def memory_of(device: str = "auto") -> Iterator[list[float]]:
+    """Measure what a block needs: the list holds, after it, the largest memory in MiB beyond what was in use before.
+
+    On a GPU that of the device; on a CPU the resident memory, which only Linux tells for a block (elsewhere the list
+    stays empty).
+    """
+    found: list[float] = []
+    on_gpu = choose_device(device).startswith("cuda")
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def resident(field: str) -> float:
+        return float(re.findall(rf"{field}:\s+(\d+) kB", status.read_text())[0]) / 2**10
+
+    before: float | None = None
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device if ":" in device else None)
+        before = torch.cuda.memory_allocated() / 2**20
+    else:
+        try:
+            clear.write_text("5")  # the kernel's way to start the high-water mark anew
+            before = resident("VmRSS")
+        except (OSError, IndexError):
+            pass
+    yield found
+    if before is not None:
+        after = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident("VmHWM")
+        found.append(round(max(0.0, after - before), 1))
 
 
 @dataclass

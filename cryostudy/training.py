@@ -115,7 +115,7 @@ def train(
     accelerator, _, index = choose_device(device).partition(":")
     logging.getLogger("lightning").setLevel(logging.WARNING)  # it announces the precision it was asked for
     fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)  # type: ignore[arg-type]
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(float(betas[0]), float(betas[1])))
     model, optimizer = fabric.setup(network, optimizer)
 
     history = History()

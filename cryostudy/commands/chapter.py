@@ -27,10 +27,11 @@ def chapters() -> list[str]:
 
 def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any] | None = None,
                 out: Path | None = None) -> Path:  # fmt: skip
-    """Execute a chapter; returns the executed notebook, `_build/runs/PROFILE/NAME.ipynb` by default.
+    """Execute a chapter; returns the executed notebook.
 
-    Its record goes to `records/NAME.json` beside it. A chapter that fails is kept as `NAME.failed.ipynb`, and an
-    earlier good run is left as it was.
+    By default it is `_build/runs/PROFILE/NAME.ipynb`, and with `parameters` `_build/runs/PROFILE/own/NAME.ipynb`, so
+    that the study's own run stays. Its record goes to `records/NAME.json` beside it. A chapter that fails is kept as
+    `NAME.failed.ipynb`, and an earlier good run is left as it was.
 
     Raises:
         InputError: unknown chapter, profile or parameter. CryostudyError: a cell failed.
@@ -51,7 +52,8 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
         if parameter not in known:
             hint = "use --profile" if parameter == "profile" else f"it has {', '.join(known)}"
             raise InputError(f"chapter {name} has no parameter {parameter!r}; {hint}")
-    target = (out or records.build_folder() / "runs" / profile / f"{name}.ipynb").absolute()
+    runs = records.build_folder() / "runs" / profile
+    target = (out or (runs / "own" if parameters else runs) / f"{name}.ipynb").absolute()
     if target.suffix != ".ipynb" or target.is_dir() or target.resolve() == source.resolve():
         raise InputError(f"--out {target}: give the name of a notebook (.ipynb) that is not the chapter's own")
     record = target.parent / "records" / f"{name}.json"

@@ -140,6 +140,10 @@ class Denoiser:
     state: State
     history: History | None = None
 
+    def __repr__(self) -> str:
+        steps = f", trained {self.history.step} steps" if self.history else ""
+        return f"Denoiser({self.method}, {sum(value.numel() for value in self.state.values())} weights{steps})"
+
     def __call__(
         self,
         volume: NDArray[Any],

@@ -184,7 +184,8 @@ class Learned(Method):
         device: str,
         progress: bool | None,
     ) -> NDArray[np.float32]:
-        network = self.network().to(device)
+        with torch.random.fork_rng(devices=[]):  # its first weights are random, and thrown away
+            network = self.network().to(device)
         network.load_state_dict(state)
         network.eval()
         return tiled(

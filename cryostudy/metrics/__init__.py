@@ -1,5 +1,6 @@
 """Metrics: plain functions of volumes (z, y, x), one concept a file. Higher is better, except where noted."""
 
+from cryostudy.metrics.chance import likeness
 from cryostudy.metrics.correlation import correlation, correlation_outside_wedge
 from cryostudy.metrics.fsc import FSC, fsc, fsc_even_odd
 from cryostudy.metrics.leak import leak
@@ -17,6 +18,7 @@ __all__ = [
     "fsc",
     "fsc_even_odd",
     "leak",
+    "likeness",
     "psnr",
     "ssim",
     "to_unit_range",
