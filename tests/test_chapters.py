@@ -80,7 +80,7 @@ def test_a_chapter_runs_and_shows_its_record_below_the_title(notebooks, run, tmp
     source = contents(notebooks)
     words = "07_dummy", "--profile", "smoke", "-p", "level", "2e-1", "-p", "names", "[a, b]"
     code, said, complaint = run(*words)
-    target = tmp_path / "build" / "runs" / "smoke" / "07_dummy.ipynb"
+    target = tmp_path / "build" / "runs" / "smoke" / "own" / "07_dummy.ipynb"  # the study's own run has no -p
     assert (code, said, complaint) == (0, f"{target}\n", "")  # no progress bar in a log, no chatter of the kernel
     assert {str(p.relative_to(target.parent)) for p in target.parent.rglob("*") if p.is_file()} == {
         "07_dummy.ipynb", "records/07_dummy.json",
@@ -119,14 +119,15 @@ def test_the_output_goes_where_it_is_asked_to(notebooks, run, tmp_path):
 )
 def test_a_failing_chapter_keeps_the_earlier_run_and_its_record(fail, says, notebooks, run, tmp_path):
     runs = tmp_path / "build" / "runs" / "smoke"
-    code, said, complaint = run("07_dummy", "--profile", "smoke", "-p", "fail", fail)  # with no earlier run
+    words = "07_dummy", "--profile", "smoke", "--out", runs / "07_dummy.ipynb"
+    code, said, complaint = run(*words, "-p", "fail", fail)  # with no earlier run
     assert code == 2 and said == "" and re.fullmatch(f"cryostudy: {says}.*\n", complaint), complaint
     failed = {"07_dummy.failed.ipynb"} if fail != "exit" else set()
     assert set(contents(runs)) == failed
-    assert run("07_dummy", "--profile", "smoke")[0] == 0
+    assert run(*words)[0] == 0
     good = contents(runs)
     assert set(good) == {"07_dummy.ipynb", "records/07_dummy.json"}  # the failed copy went when a run succeeded
-    code, said, complaint = run("07_dummy", "--profile", "smoke", "-p", "fail", fail, "-p", "level", "3")
+    code, said, complaint = run(*words, "-p", "fail", fail, "-p", "level", "3")
     assert code == 2 and said == "" and re.fullmatch(f"cryostudy: {says}.*\n", complaint), complaint
     after = contents(runs)
     assert set(after) - set(good) == failed and {name: after[name] for name in good} == good
@@ -135,10 +136,21 @@ def test_a_failing_chapter_keeps_the_earlier_run_and_its_record(fail, says, note
         assert any("ran smoke 3" in str(cell.get("outputs")) for cell in cells)
 
 
-def test_a_record_of_an_earlier_run_does_not_pass_for_this_ones(notebooks, run):
-    assert run("07_dummy", "--profile", "smoke")[0] == 0
-    code, _, complaint = run("07_dummy", "--profile", "smoke", "-p", "fail", "silent")
+def test_a_record_of_an_earlier_run_does_not_pass_for_this_ones(notebooks, run, tmp_path):
+    words = "07_dummy", "--profile", "smoke", "--out", tmp_path / "07_dummy.ipynb"
+    assert run(*words)[0] == 0
+    code, _, complaint = run(*words, "-p", "fail", "silent")
     assert code == 2 and "wrote no record" in complaint
+
+
+def test_a_run_with_other_parameters_leaves_the_studys_own(notebooks, run, tmp_path):
+    runs = tmp_path / "build" / "runs" / "laptop"
+    assert run("07_dummy")[0] == 0
+    own = contents(runs)
+    assert run("07_dummy", "-p", "level", "3")[0] == 0
+    after = contents(runs)
+    assert {name: after.pop(name) for name in own} == own
+    assert set(after) == {"own/07_dummy.ipynb", "own/records/07_dummy.json"}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +185,7 @@ def test_a_chapter_that_calls_the_package_as_chapters_do(notebooks, run, tmp_pat
     )
     code, _, complaint = run("08_real", "--profile", "smoke", "-p", "level", "7")
     assert code == 0 and complaint == ""
-    runs = tmp_path / "build" / "runs" / "smoke"
+    runs = tmp_path / "build" / "runs" / "smoke" / "own"
     assert json.loads((runs / "records" / "08_real.json").read_text())["metrics"] == {"raw": {"level": 7}}
     outputs = nbformat.read(runs / "08_real.ipynb", as_version=4).cells[-1].outputs
     glued = {out.metadata["scrapbook"]["name"]: next(iter(out.data.values())) for out in outputs}
