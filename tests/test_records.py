@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,3 +287,15 @@ def test_a_training_run_leaves_log_and_denoiser_but_no_checkpoint(acquisition, t
     artefacts.fitted(VolumeShuffle.at("smoke", steps=2), acquisition, folder=tmp_path)
     (place,) = tmp_path.iterdir()
     assert sorted(p.name for p in place.iterdir()) == ["denoiser.pt", "log.csv"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory of a block")
+def test_memory_of_a_block_is_what_it_needs_whatever_was_freed_before():
+    blocks = [np.ones(2**15) for _ in range(500)]  # 125 MiB in pieces that the allocator keeps when they are freed
+    del blocks
+    with records.memory_of("cpu") as found:
+        needed = [np.ones(2**15) for _ in range(400)]
+    del needed
+    with records.memory_of("cpu") as nothing:
+        pass
+    assert found[0] == pytest.approx(100, abs=10) and nothing[0] < 10
