@@ -83,10 +83,15 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc")
     p.add_argument("--thickness", type=int, help="thickness of the reconstruction, voxels")
+    p.add_argument("--filter",
+                   help="ramp, hamming, sirt-like or none: of the reconstruction to make (default: ramp), or of that "
+                   "which made the tomogram; with --tilt-file it tells recorrupted what the noise is like")  # fmt: skip
     p.add_argument("--method", help="see `cryostudy methods` (default: recorrupted; with halves: noise2noise)")
     p.add_argument("--denoiser", type=Path, help="a trained denoiser (.pt) to apply; then nothing is trained")
     p.add_argument("--out", type=Path, help="the restored tomogram (default: INPUT_METHOD.mrc beside the input)")
-    p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
+    p.add_argument(
+        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
+    )
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
     p.add_argument("--voxel-size", type=float, help="Å, where the header has none")
@@ -108,7 +113,9 @@ def parser() -> argparse.ArgumentParser:
                    help="SNR for ddw and white, sigma for awgn ...; one, or the lowest and the highest "
                    "(default: half to twice the level of `cryostudy simulate`)")  # fmt: skip
     p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc (default: ±60° in steps of 2°)")
-    p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
+    p.add_argument(
+        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
+    )
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
     p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -143,7 +150,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: cryostudy chapter 02_volume_shuffle --profile laptop -p seed 1",
     )  # fmt: skip
     p.add_argument("name", help="the chapter, e.g. 02_volume_shuffle")
-    p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
+    p.add_argument(
+        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
+    )
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="a papermill parameter of the chapter")  # fmt: skip
     p.add_argument(
@@ -160,7 +169,9 @@ def parser() -> argparse.ArgumentParser:
         "laptop scale it takes hours on two cores: --condition and --method choose a part of it.",
         epilog="example: cryostudy grid --condition shrec-awgn-0.1 --method bm4d recorrupted",
     )  # fmt: skip
-    p.add_argument("--profile", default="laptop", help="smoke, laptop or gpu (default: %(default)s)")
+    p.add_argument(
+        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
+    )
     p.add_argument("--condition", nargs="+", default=[], help="(default: all; a wrong name lists them)")
     p.add_argument("--method", nargs="+", default=[], help="(default: all of `cryostudy methods`)")
     p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -182,7 +193,7 @@ def restore(a: argparse.Namespace) -> None:
 
     target, _ = restore_files(
         a.input, even=a.even, odd=a.odd, tilt_series=a.tilt_series, tilt_file=a.tilt_file, thickness=a.thickness,
-        method=a.method, denoiser=a.denoiser, out=a.out, profile=a.profile, parameters=given(a),
+        filter=a.filter, method=a.method, denoiser=a.denoiser, out=a.out, profile=a.profile, parameters=given(a),
         voxel_size=a.voxel_size, seed=a.seed, device=a.device,
     )  # fmt: skip
     print(target)

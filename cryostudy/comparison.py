@@ -109,17 +109,24 @@ def run(
 def collect(profile: str) -> dict[str, dict[str, dict[str, Any]]]:
     """What the method chapters recorded: noise kind ("white", "projection") -> method -> metrics.
 
-    Runs of this profile come first (in the folder that this run's records go to), then what is published under
-    `data/results`. Each entry also has `chapter` and `profile`. Only methods of the registry, `noisy` and
+    Records of this profile come first from the folder that this run's records go to, then from what is published under
+    `data/results`. Scales are never mixed, for their specimens differ: where no record has this profile, those of the
+    first other one are taken. Each entry also has `chapter` and `profile`. Only methods of the registry, `noisy` and
     `gaussian_oracle` are taken, not the names with a suffix of ablations.
     """
     named = os.environ.get("CRYOSTUDY_RECORDS")
     runs = Path(named) if named else build_folder() / "runs" / profile / "records"
     known = {*available(), "noisy", "gaussian_oracle"}
+    read = [
+        json.loads(path.read_text())
+        for folder in (runs, REPOSITORY / "data" / "results")
+        for path in sorted(folder.glob("[01]*.json"))
+    ]
+    scales = [record["profile"] for record in read if record["name"][:2] not in ("01", "19")]
+    scale = profile if profile in scales or not scales else scales[0]
     found: dict[str, dict[str, dict[str, Any]]] = {noise: {} for noise in LABELS}
-    for folder in (runs, REPOSITORY / "data" / "results"):
-        for path in sorted(folder.glob("[01]*.json")):
-            record = json.loads(path.read_text())
+    for record in read:
+        if record["profile"] == scale:
             for key, metrics in record["metrics"].items():
                 noise, _, method = key.partition(".")
                 if noise in found and method in known and "cc" in metrics and home(method, record["name"]):

@@ -21,6 +21,7 @@ __all__ = [
     "simulated_microtubule",
 ]  # fmt: skip
 
+FILTERS = ("ramp", "hamming", "sirt-like", "none")
 Halves = tuple[np.ndarray, np.ndarray]
 
 
@@ -168,8 +169,7 @@ def noise_only(acquisition: Acquisition, seed: int = 0) -> Acquisition:
         full, series = (halves[0] + halves[1]) / 2, None
     else:
         series = rng.standard_normal(acquisition.tilt_series.shape, dtype=np.float32)
-        kind: Filter | None = None if acquisition.filter == "none" else acquisition.filter  # type: ignore[assignment]
-        full, halves = _reconstructions(series, acquisition.tilt_angles, shape[0], kind)
+        full, halves = _reconstructions(series, acquisition.tilt_angles, shape[0], as_filter(acquisition.filter))
     scale = np.float32(strength / full.std(dtype=np.float64))
     return replace(
         acquisition,
@@ -182,6 +182,11 @@ def noise_only(acquisition: Acquisition, seed: int = 0) -> Acquisition:
         name=f"noise-alone-{acquisition.name}",
         description=f"noise alone, as strong as that of: {acquisition.description}",
     )
+
+
+def as_filter(name: str | None) -> Filter | None:
+    """A reconstruction filter as `reconstruct` takes it, from the name that an acquisition keeps."""
+    return None if name == "none" else name  # type: ignore[return-value]
 
 
 def _geometry(angles: Sequence[float], filter: Filter | None) -> str:
@@ -209,26 +214,29 @@ def from_files(
     tilt_angles: str | Path | Sequence[float] | None = None,
     voxel_size: float | None = None,
     thickness: int | None = None,
-    filter: Filter | None = "ramp",
+    filter: str | None = None,
 ) -> Acquisition:
     """A recording from MRC files: a tomogram (`path`), two half-tomograms (`even`, `odd`), both, or a tilt stack.
 
-    `tilt_angles` is a file or a list of degrees; a tilt stack needs it, and `thickness` in voxels too. The
-    tomogram of a stack and its even and odd halves are reconstructed with `filter` after the mean of each
-    image is removed. Where only halves are given, `full` is their mean. `voxel_size` (Å) replaces the files';
-    0.0 stays where none states it.
+    `tilt_angles` is a file or a list of degrees; a tilt stack needs it, and `thickness` in voxels too. The tomogram of
+    a stack and its even and odd halves are reconstructed with `filter` ("ramp" by default, "hamming", "sirt-like" or
+    "none") after the mean of each image is removed; of a tomogram `filter` says what it was reconstructed with, None
+    that nobody knows. Where only halves are given, `full` is their mean. `voxel_size` (Å) replaces the files'; 0.0
+    stays where none states it.
 
     Raises InputError for what `cryostudy.io` refuses, halves that differ in shape or voxel size or are
     identical, a missing or surplus parameter, and tilt angles that do not fit the stack.
     """
     if voxel_size is not None and not 0 < voxel_size < np.inf:
         raise InputError(f"voxel_size {voxel_size:g}: give a positive size in Å")
+    if filter not in (None, *FILTERS):
+        raise InputError(f"filter '{filter}' is unknown; choose one of {', '.join(FILTERS)}")
     if (even is None) != (odd is None):
         raise InputError(f"{odd if even is None else even}: give both half-tomograms, even and odd")
     if tilt_series is not None:
         if path is not None or even is not None:
             raise InputError(f"{tilt_series}: give a tilt series or tomograms, not both")
-        return _from_stack(tilt_series, tilt_angles, voxel_size, thickness, filter)
+        return _from_stack(tilt_series, tilt_angles, voxel_size, thickness, filter or "ramp")
     halves, half_size = (None, 0.0) if even is None or odd is None else _read_halves(even, odd, voxel_size)
     if path is None:
         if halves is None:
@@ -246,6 +254,7 @@ def from_files(
         full=full,
         halves=halves,
         tilt_angles=None if tilt_angles is None else _angles(tilt_angles),
+        filter=filter,
         voxel_size=size if voxel_size is None else float(voxel_size),
         name=_stem(files[0]),
         description=f"{what} {', '.join(file.name for file in files)}",
@@ -257,8 +266,9 @@ def _from_stack(
     tilt_angles: str | Path | Sequence[float] | None,
     voxel_size: float | None,
     thickness: int | None,
-    filter: Filter | None,
+    name_of_filter: str,
 ) -> Acquisition:
+    filter = as_filter(name_of_filter)
     if tilt_angles is None:
         raise InputError(f"{tilt_series}: a tilt series needs its angles; give tilt_angles, a file or a list")
     if thickness is None or not thickness >= 8:

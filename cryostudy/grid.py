@@ -102,8 +102,9 @@ def run(
 ) -> list[Path]:
     """Run the grid, or the named conditions and methods of it; returns the records written, one a condition.
 
-    What was run before with this package is not run again, so a grid cut short goes on. A record keeps the methods that
-    it had from the same package. A method that fails is named in the record with its error, under `failed`.
+    What was run before with this package is not run again, so a grid cut short goes on. A record keeps what other
+    methods left in it, each with the hash of the `package` that it ran with. A method that fails is named in the
+    record with its error, under `failed`.
 
     Raises:
         InputError: unknown profile, condition or method.
@@ -127,7 +128,7 @@ def run(
             earlier = folder / f"{where}.json"
             if earlier.exists():
                 before = json.loads(earlier.read_text())
-                if before["package_sha256"] == records.package_hash() and before["seed"] == seed:
+                if before["seed"] == seed and before["parameters"] == parameters:
                     record.content["metrics"] = before["metrics"]
             if where == NOISE_ONLY:
                 record.data(data.noise_only(recording, seed))
@@ -142,7 +143,8 @@ def run(
                 try:
                     cell(record, method(name, condition, profile), recording, seed=seed, device=device, profile=profile)
                 except CryostudyError as error:
-                    record.add(name, {"failed": str(error)})
+                    record.content["metrics"][name] = {"failed": str(error)}
+                record.add(name, {"package": records.package_hash()[:16]})
                 bar.update()
                 record.finish(folder)
             written.append(folder / f"{where}.json")

@@ -157,6 +157,23 @@ def test_what_is_not_an_earlier_output_is_not_overwritten(tomogram, restore, ref
     refused("precious.mrc: exists, and is no earlier output", *quick(tomogram, "--out", precious))
     restore(tomogram, "--method", "gaussian")
     restore(tomogram, "--method", "gaussian", "-p", "sigma", "2")  # its own output may be made anew
+    out = tomogram.with_name(f"{tomogram.stem}_gaussian.mrc")
+    refused("gaussian.mrc: exists, restored by gaussian", "restore", tomogram, "--method", "lowpass", "--out", out)
+    assert json.loads(Path(f"{out}.json").read_text())["parameters"]["method"] == "gaussian"
+
+
+def test_geometry_of_a_tomogram_tells_recorrupted_what_its_noise_is_like(restore, refused, tmp_path):
+    recording = data.simulated((32, 32, 32), "ddw", 0.5, tilt_step=4.0, densities="built-in")
+    tomogram = save(tmp_path / "t.mrc", recording.full)
+    angles = tmp_path / "t.tlt"
+    angles.write_text("\n".join(map(str, recording.tilt_angles)))
+    words = "--method", "recorrupted", "--profile", "smoke", "-p", "steps", "2"
+    for geometry, source in (((), "background"), (("--tilt-file", angles, "--filter", "ramp"), "volume")):
+        out = tmp_path / f"{source}.mrc"
+        restore(tomogram, *words, "--out", out, *geometry)
+        assert json.loads(Path(f"{out}.json").read_text())["parameters"]["source"] == source
+    refused("give both or neither", "restore", tomogram, "--tilt-file", angles)
+    refused("filter 'rump' is unknown", "restore", tomogram, "--tilt-file", angles, "--filter", "rump")
 
 
 def test_a_tilt_stack_is_not_taken_for_a_tomogram(refused, tmp_path):
@@ -324,9 +341,9 @@ def test_outputs_that_would_do_harm_or_cannot_be_written(tomogram, refused, tmp_
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--method", "gausian"], "--method gausian: unknown; did you mean gaussian"),
-        (["--method", "magic"], "--method magic: unknown; use one of anisotropic_diffusion, bilateral"),
-        (["--profile", "huge"], "--profile huge: unknown; use one of smoke, laptop, gpu"),
+        (["--method", "gausian"], "method gausian: unknown; did you mean gaussian"),
+        (["--method", "magic"], "method magic: unknown; use one of anisotropic_diffusion, bilateral"),
+        (["--profile", "huge"], "profile huge: unknown; use one of smoke, laptop, gpu"),
         (["-p", "sigma", "2"], "recorrupted has no parameter 'sigma'; it has patch, batch"),
         (["-p", "steps", "many"], "steps cannot be 'many'"),
         (["-p", "steps", "0"], "steps cannot be 0"),
@@ -348,7 +365,7 @@ def test_commands_that_mean_nothing(refused):
     refused("invalid choice: 'restor'", "restor")
     refused("arguments are required: COMMAND; see cryostudy --help")
     refused("data set 'moon' is unknown; known are", "fetch", "moon")
-    refused("--method nope: unknown", "methods", "nope")
+    refused("method nope: unknown", "methods", "nope")
 
 
 def test_divergence_is_one_line(tomogram, run, tmp_path, monkeypatch):

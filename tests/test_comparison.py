@@ -51,7 +51,11 @@ def test_records_are_collected_from_the_chapter_that_speaks_for_a_method(tmp_pat
     write(tmp_path / "data" / "results", "10_filters", "laptop", {"white.gaussian": {"cc": 0.7}})
     found = comparison.collect("smoke")
     assert found["projection"]["recorrupted"]["cc"] == 0.5 and found["projection"]["recorrupted"]["profile"] == "smoke"
+    assert found["white"] == {}  # another scale is another specimen: never mixed
+    found = comparison.collect("laptop")
+    assert found["projection"]["recorrupted"]["cc"] == 0.9
     assert {name: entry["cc"] for name, entry in found["white"].items()} == {"volume_shuffle": 0.8, "gaussian": 0.7}
+    assert comparison.collect("gpu")["white"]["gaussian"]["profile"] == "laptop"  # where none ran at this scale
 
 
 def test_several_seeds_are_recorded_with_their_range(recordings):

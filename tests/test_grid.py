@@ -100,7 +100,7 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(build, monkeypatch):
     ("words", "says"),
     [
         (["--condition", "shrek"], "--condition shrek: unknown; use one of shrec-awgn-0.1, "),
-        (["--method", "gausian"], "--method gausian: unknown; did you mean gaussian"),
+        (["--method", "gausian"], "method gausian: unknown; did you mean gaussian"),
         (["--profile", "big"], "--profile big: unknown; use one of smoke, laptop, gpu"),
     ],
 )

@@ -285,7 +285,7 @@ def test_wrong_hyper_parameters_are_one_line(name, wrong, says):
 def test_right_hyper_parameters_are_taken():
     method = VolumeShuffle.at("laptop", weights=[1, 0, 0, 0], steps=None, learning_rate=1, patience=np.int64(3))
     assert method.weights == (1, 0, 0, 0) and method.steps is None and method.patience == 3
-    with pytest.raises(InputError, match="--profile huge: unknown; use one of smoke, laptop, gpu"):
+    with pytest.raises(InputError, match="profile huge: unknown; use one of smoke, laptop, gpu"):
         VolumeShuffle.at("huge")
     with pytest.raises(InputError, match="did you mean gaussian"):
         get("gausian")

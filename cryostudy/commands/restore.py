@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ def restore_files(
     tilt_series: Path | None = None,
     tilt_file: Path | None = None,
     thickness: int | None = None,
+    filter: str | None = None,
     method: str | None = None,
     denoiser: Path | None = None,
     out: Path | None = None,
@@ -48,6 +50,8 @@ def restore_files(
 
     Args:
         tomogram, or even and odd, or tilt_series with tilt_file and thickness: the input.
+        filter: of the reconstruction to make, or of that which made the tomogram, as in
+            :func:`cryostudy.data.from_files`.
         method: its name, by default `METHOD`, or `PAIRED` where halves are given; not with `denoiser`, which knows its
             own.
         parameters: hyper-parameters of the method to change.
@@ -77,6 +81,8 @@ def restore_files(
         raise InputError(f"{tilt_series}: a tilt series needs --tilt-file and --thickness too")
     if tilt_series is None and thickness is not None:
         raise InputError("--thickness is that of the reconstruction of a --tilt-series; leave it out")
+    if tilt_series is None and (tilt_file is None) != (filter is None):
+        raise InputError("--tilt-file and --filter say together how a tomogram was reconstructed; give both or neither")
     if tilt_series is None and images[0].suffix.lower() in (".st", ".ali"):
         raise InputError(
             f"{images[0]}: by its name a tilt stack; give it as --tilt-series, or rename a tomogram to .mrc"
@@ -84,15 +90,15 @@ def restore_files(
     own = record is None
     like = None if tilt_series else io.read_volume(images[0], mmap=True)  # a wrong path ends here, before all else
     target = io.check_output(out or default_output(images[0], method), inputs)
-    if target.exists() and not target.with_name(f"{target.name}.json").exists() and own:
-        raise InputError(f"{target}: exists, and is no earlier output of this command; choose another --out")
+    if own:
+        check_earlier(target, method)
     work = target.with_name(f"{target.name}.cryostudy")
     if ready is None and work.exists() and not work.is_dir():
         raise InputError(f"{work}: this file has the name of the folder for the denoiser; choose another --out")
     with busy("read", progress):
         acquisition = data.from_files(
             tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=tilt_file, voxel_size=voxel_size,
-            thickness=thickness,
+            thickness=thickness, filter=filter,
         )  # fmt: skip
     if ready is None:
         chosen.check(acquisition)
@@ -110,6 +116,8 @@ def restore_files(
     began = time.monotonic()
     fitted = ready or artefacts.fitted(chosen, acquisition, seed=seed, device=device, folder=work, progress=progress)
     trained = time.monotonic()
+    used = fitted.method.parameters()  # with what the method itself chose
+    record.content["parameters"].update({k: v for k, v in used.items() if v != chosen.parameters()[k]})
     label = f"cryostudy {method} {profile} seed {seed}" if denoiser is None else f"cryostudy {method} {denoiser.name}"
     header: dict[str, Any] = {"like": like, "voxel_size": acquisition.voxel_size or None, "label": label}
     if target.suffix.lower() in PACKED:
@@ -128,6 +136,18 @@ def restore_files(
     if own:
         records.write_json(target.with_name(f"{target.name}.json"), record.closed())
     return target, acquisition
+
+
+def check_earlier(target: Path, method: str) -> None:
+    """Refuse a target that is not an earlier output of this command with this method."""
+    if not target.exists():
+        return
+    try:
+        before = json.loads(target.with_name(f"{target.name}.json").read_text())["parameters"]["method"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{target}: exists, and is no earlier output of this command; choose another --out") from None
+    if before != method:
+        raise InputError(f"{target}: exists, restored by {before}; choose another --out")
 
 
 def default_output(path: Path, method: str) -> Path:

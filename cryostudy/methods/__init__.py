@@ -34,4 +34,4 @@ def get(name: str) -> type[Method]:
         return methods[name]
     near = difflib.get_close_matches(name, methods, n=1)
     hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(methods)}"
-    raise InputError(f"--method {name}: unknown; {hint}")
+    raise InputError(f"method {name}: unknown; {hint}")

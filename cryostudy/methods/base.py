@@ -23,6 +23,11 @@ from cryostudy.training import History, choose_device, write_aside
 
 PROFILES = ("smoke", "laptop", "gpu")
 State = dict[str, Tensor]
+REMEDIES = {
+    "halves": "two half-tomograms, --even and --odd",
+    "tilt_series": "the tilt stack, --tilt-series with --tilt-file and --thickness",
+    "tilt_angles": "the tilt angles, --tilt-file",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,11 @@ class Method:
         for field in dataclasses.fields(self):
             value, about = getattr(self, field.name), f"{self.name}: {field.name}"
             if not fits(value, hints[field.name]):
-                raise InputError(f"{about} cannot be {value!r}; its default is {field.default!r}")
+                raise InputError(
+                    f"{about} cannot be {value!r}; give a value of type {hints[field.name]}".replace(
+                        "<class '", ""
+                    ).replace("'>", "")
+                )
             if field.name in self.choices and value not in self.choices[field.name]:
                 raise InputError(f"{about} {value!r} is unknown; use {', '.join(self.choices[field.name])}")
             low, high = self.limits.get(field.name, (0, math.inf))
@@ -68,7 +77,7 @@ class Method:
             InputError: unknown profile or hyper-parameter, or a value that does not fit.
         """
         if profile not in PROFILES:
-            raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
+            raise InputError(f"profile {profile}: unknown; use one of {', '.join(PROFILES)}")
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
         for name, value in changes.items():
             if name not in defaults:
@@ -85,7 +94,10 @@ class Method:
         """Raises InputError when the acquisition lacks what the method needs."""
         for need in self.needs:
             if getattr(acquisition, need) is None:
-                raise InputError(f"{self.name} needs {need.replace('_', ' ')}, which {acquisition.name} does not have")
+                raise InputError(
+                    f"{self.name} needs {need.replace('_', ' ')}, which {acquisition.name} does not have"
+                    + (f"; give {REMEDIES[need]}" if need in REMEDIES else "")
+                )
 
     def fit(
         self,

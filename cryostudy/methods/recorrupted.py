@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,7 +44,8 @@ class Recorrupted(Learned):
     cost: ClassVar[str] = "trains a minute"
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "patch": 24, "batch": 1, "steps": 20, "learning_rate": 3e-3, "train_voxels": 2**18},
-        "laptop": {"channels": 16, "patch": 32, "batch": 2, "steps": 400, "learning_rate": 3e-3, "train_voxels": 2**22},
+        "laptop": {"channels": 16, "patch": 32, "batch": 2, "steps": 400, "learning_rate": 1.5e-3,
+                   "train_voxels": 2**22},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         **Learned.limits, "alpha": (0.05, 20), "level_scale": (0.01, 100), "samples": (1, 1000)
@@ -77,7 +78,8 @@ class Recorrupted(Learned):
         volume = Standardised.of(acquisition.full)
         region = self.region(volume.shape)
         noisy = torch.from_numpy(volume[region])
-        draw = sampler(acquisition, self.source, region, volume.content(region))
+        source = resolved(acquisition, self.source)
+        draw = sampler(acquisition, source, region, volume.content(region))
         noises = []
         for k in range(self.samples):
             sample = draw((seed, 3, k)) * self.level_scale / volume.deviation
@@ -94,7 +96,7 @@ class Recorrupted(Learned):
             return first.flip(flips), second.flip(flips)
 
         # Mirrored after the noise is added: with an asymmetric tilt range a mirrored crop has mirrored noise.
-        return self.learn(
+        return replace(self, source=source).learn(
             acquisition, (noisy,), loss, pairs=pairs, mirror=False, seed=seed, device=device, folder=folder,
             progress=progress,
         )  # fmt: skip
@@ -120,27 +122,33 @@ def loss(network: nn.Module, batch: Batch) -> Terms:
     return {"total": (network(first) - second).square().mean()}
 
 
+def resolved(acquisition: Acquisition, source: str) -> str:
+    """`source`, or where it is "auto" the first that the acquisition allows.
+
+    Raises:
+        InputError: the acquisition lacks what `source` needs.
+    """
+    geometry = acquisition.tilt_angles is not None and acquisition.filter is not None
+    has = {
+        "tilt_series": acquisition.tilt_series is not None and geometry, "halves": acquisition.halves is not None,
+        "volume": geometry, "background": True,
+    }  # fmt: skip
+    if source == "auto":
+        return next(name for name, there in has.items() if there)
+    if not has[source]:
+        needs = {"tilt_series": "a tilt series with its angles", "halves": "halves", "volume": "tilt angles and filter"}
+        raise InputError(f"recorrupted: source {source} needs {needs[source]}, which {acquisition.name} does not have")
+    return source
+
+
 def sampler(
     acquisition: Acquisition, source: str, region: tuple[slice, ...], content: NDArray[np.bool_]
 ) -> Callable[[tuple[int, ...]], noise.Volume]:
     """A function of a seed that gives fresh noise of a part of the acquisition's full volume, in its grey values.
 
     `content` is False in that part where the volume is padded; nothing is estimated there.
-
-    Raises:
-        InputError: the acquisition lacks what `source` needs.
     """
     full, angles, filter = acquisition.full, acquisition.tilt_angles, acquisition.filter
-    geometry = angles is not None and filter is not None
-    has = {
-        "tilt_series": acquisition.tilt_series is not None and geometry, "halves": acquisition.halves is not None,
-        "volume": geometry, "background": True,
-    }  # fmt: skip
-    if source == "auto":
-        source = next(name for name, there in has.items() if there)
-    if not has[source]:
-        needs = {"tilt_series": "a tilt series with its angles", "halves": "halves", "volume": "tilt angles and filter"}
-        raise InputError(f"recorrupted: source {source} needs {needs[source]}, which {acquisition.name} does not have")
     z, _, x = full.shape
     rows = region[1].stop - region[1].start
     shape = (z, rows, x)
