@@ -24,7 +24,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cryostudy import artefacts, cli, io
+from cryostudy import artefacts, cli, data, io
 from cryostudy.methods.gaussian import Gaussian
 from cryostudy.methods.recorrupted import Recorrupted
 from cryostudy.records import package_hash
@@ -156,9 +156,8 @@ def test_what_is_not_an_earlier_output_is_not_overwritten(tomogram, restore, ref
     precious = save(tmp_path / "precious.mrc", phantom(seed=4))
     refused("precious.mrc: exists, and is no earlier output", *quick(tomogram, "--out", precious))
     restore(tomogram, "--method", "gaussian")
-    restore(tomogram, "--method", "gaussian", "-p", "sigma", "2")  # its own output may be made anew
-    out = tomogram.with_name(f"{tomogram.stem}_gaussian.mrc")
-    refused("gaussian.mrc: exists, restored by gaussian", "restore", tomogram, "--method", "lowpass", "--out", out)
+    out = restore(tomogram, "--method", "gaussian", "-p", "sigma", "2")  # its own output may be made anew
+    refused("out.mrc: exists, restored by gaussian", "restore", tomogram, "--method", "lowpass", "--out", out)
     assert json.loads(Path(f"{out}.json").read_text())["parameters"]["method"] == "gaussian"
 
 
@@ -167,10 +166,10 @@ def test_geometry_of_a_tomogram_tells_recorrupted_what_its_noise_is_like(restore
     tomogram = save(tmp_path / "t.mrc", recording.full)
     angles = tmp_path / "t.tlt"
     angles.write_text("\n".join(map(str, recording.tilt_angles)))
-    words = "--method", "recorrupted", "--profile", "smoke", "-p", "steps", "2"
+    words = "--method", "recorrupted", "-p", "steps", "2"
     for geometry, source in (((), "background"), (("--tilt-file", angles, "--filter", "ramp"), "volume")):
         out = tmp_path / f"{source}.mrc"
-        restore(tomogram, *words, "--out", out, *geometry)
+        restore(tomogram, *words, *geometry, out=out)
         assert json.loads(Path(f"{out}.json").read_text())["parameters"]["source"] == source
     refused("give both or neither", "restore", tomogram, "--tilt-file", angles)
     refused("filter 'rump' is unknown", "restore", tomogram, "--tilt-file", angles, "--filter", "rump")

@@ -55,6 +55,7 @@ def test_records_are_collected_from_the_chapter_that_speaks_for_a_method(tmp_pat
     found = comparison.collect("laptop")
     assert found["projection"]["recorrupted"]["cc"] == 0.9
     assert {name: entry["cc"] for name, entry in found["white"].items()} == {"volume_shuffle": 0.8, "gaussian": 0.7}
+    monkeypatch.setenv("CRYOSTUDY_RECORDS", str(tmp_path / "none"))
     assert comparison.collect("gpu")["white"]["gaussian"]["profile"] == "laptop"  # where none ran at this scale
 
 
