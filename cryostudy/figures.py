@@ -188,8 +188,10 @@ def learning_curves(histories: Mapping[str, History], *, caption: str = "") -> F
             kept = dict(zip(steps, held_out, strict=True)).get(history.best_step, history.best_validation)
             ax.plot(history.best_step, kept, "o", mfc="none", color=COLOURS[1], label="weights kept")
         ax.set(xlabel="step", ylabel="loss (variance of the volume = 1)", title=title)
-        top = np.percentile(total, 97) if total else 1.0
-        ax.set_ylim(min(total) * 0.97 if total else 0, top * 1.03)
+        if total:  # single batches may fly off; the held-out curve past its start is always in sight
+            seen = [*np.percentile(total, [0.5, 97]), *held_out[1:]]
+            margin = 0.04 * (max(seen) - min(seen))
+            ax.set_ylim(min(seen) - margin, max(seen) + margin or 1)
         handles, labels = ax.get_legend_handles_labels()
         steps, true = history.column("cc_clean")
         if steps:
