@@ -16,13 +16,16 @@ rule all:
         expand(f"{RUNS}/{{name}}.ipynb", name=CHAPTERS),
 
 
-# A benchmark reads the records of the method chapters, so it comes after them.
-AGGREGATES = {"19_single_volume_benchmark": [name for name in CHAPTERS if "02" <= name < "19"]}
+# A benchmark reads the records of the method chapters, so it comes after them, and those of the published grid.
+READS = {
+    "19_single_volume_benchmark": [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if "02" <= name < "19"]
+    + sorted(map(str, Path("data/results/grid").glob("*.json")))
+}
 
 
 rule chapter:
     input:
-        lambda wildcards: [f"{RUNS}/{name}.ipynb" for name in AGGREGATES.get(wildcards.name, [])],
+        lambda wildcards: READS.get(wildcards.name, []),
         notebook="notebooks/{name}.ipynb",
         package=PACKAGE,
     output:
@@ -32,9 +35,10 @@ rule chapter:
     params:
         # The command of this very environment, whatever the search path says.
         cryostudy=Path(sys.executable).with_name("cryostudy"),
-    # A chapter uses every core, so chapters run one after the other.
-    threads: workflow.cores
+    # Small networks gain little from a second core, so two chapters run at a time with half of the cores each. A GPU
+    # is one chapter's.
+    threads: workflow.cores if PROFILE == "gpu" else max(1, workflow.cores // 2)
     message:
         f"Chapter {{wildcards.name}} at {PROFILE} scale (log: {{log}})"
     shell:
-        "{params.cryostudy} chapter {wildcards.name} --profile {PROFILE} --out {output} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} {params.cryostudy} chapter {wildcards.name} --profile {PROFILE} --out {output} > {log} 2>&1"
