@@ -208,7 +208,7 @@ def learning_curves(histories: Mapping[str, History], *, caption: str = "") -> F
 
 def matrix(
     values: NDArray[Any], rows: Sequence[str], columns: Sequence[str], *, label: str, caption: str = "",
-    better: str = "higher", width: float = 8.4,
+    better: str = "higher", width: float = 7.2,
 ) -> Figure:  # fmt: skip
     """Numbers on coloured squares, one row a method, NaN left empty; the best of each column is framed.
 
@@ -217,19 +217,19 @@ def matrix(
     """
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(width, 1.5 + 0.21 * len(rows)))
+    figure, ax = plt.subplots(figsize=(width, 1.4 + 0.19 * len(rows)))
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [5, 95]) if finite.size else (0.0, 1.0)
     ax.imshow(values, cmap="cividis" if better == "higher" else "cividis_r", aspect="auto", vmin=low, vmax=high)
     for i, j in zip(*np.nonzero(np.isfinite(values)), strict=True):
         dark = (values[i, j] - low) / max(high - low, 1e-12) < 0.5
         text = f"{values[i, j]:.2f}".replace("0.", ".", 1) if abs(values[i, j]) < 1 else f"{values[i, j]:.3g}"
-        ax.text(j, i, text, ha="center", va="center", fontsize=6.5, color="w" if dark == (better == "higher") else "k")
+        ax.text(j, i, text, ha="center", va="center", fontsize=7, color="w" if dark == (better == "higher") else "k")
     pick = np.nanargmax if better == "higher" else np.nanargmin
     for j in range(len(columns)):
         if np.isfinite(values[:, j]).any():
             ax.add_patch(plt.Rectangle((j - 0.5, pick(values[:, j]) - 0.5), 1, 1, fill=False, ec=COLOURS[1], lw=1.5))
-    ax.set_xticks(range(len(columns)), columns, fontsize=7)
+    ax.set_xticks(range(len(columns)), columns, fontsize=6.5)
     ax.set_yticks(range(len(rows)), rows, fontsize=7.5)
     ax.tick_params(length=0, top=True, bottom=False, labeltop=True, labelbottom=False)
     ax.spines[:].set_visible(False)
