@@ -178,10 +178,7 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     started = json.loads(run_records[0].read_text()).get("started", "")
     if started not in shown:  # papermill alone, for example, writes a record without a run here
         raise InputError(f"{runs / 'records' / name}.json: not the record of {source}; run the chapter again")
-    for path, content in [(source, text), *((path, path.read_text()) for path in run_records)]:
-        for place in {str(root), str(Path.home())} - {"/"}:
-            if place in content:
-                raise InputError(f"{path}: holds {place}, a path of this machine; let the chapter use relative paths")
+    _refuse_machine_paths({source: text} | {path: path.read_text() for path in run_records}, root)
     for old in (root / RECORDS).glob(f"{name}*.json"):
         old.unlink()
     written = [root / CHAPTERS / source.name, *(root / RECORDS / path.name for path in run_records)]
@@ -198,11 +195,20 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     return written
 
 
+def _refuse_machine_paths(texts: dict[Path, str], root: Path) -> None:
+    """Raises InputError for a file to be published whose text holds a path of this machine."""
+    for path, content in texts.items():
+        for place in {str(root), str(Path.home())} - {"/"}:
+            if place in content:
+                raise InputError(f"{path}: holds {place}, a path of this machine; let the chapter use relative paths")
+
+
 def _publish_grid(found: Path, root: Path) -> list[Path]:
     """Copies the records of `cryostudy grid`, which belong to no chapter; chapter 19 reads them."""
     paths = sorted(found.glob("*.json"))
     if not paths:
         raise InputError(f"{found}: no records of the grid; first run: cryostudy grid")
+    _refuse_machine_paths({path: path.read_text() for path in paths}, root)
     target = root / RECORDS / "grid"
     target.mkdir(parents=True, exist_ok=True)
     return [Path(shutil.copy(path, target)) for path in paths]

@@ -89,14 +89,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--method", help="see `cryostudy methods` (default: recorrupted; with halves: noise2noise)")
     p.add_argument("--denoiser", type=Path, help="a trained denoiser (.pt) to apply; then nothing is trained")
     p.add_argument("--out", type=Path, help="the restored tomogram (default: INPUT_METHOD.mrc beside the input)")
-    p.add_argument(
-        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
-    )
+    add_profile(p)
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
     p.add_argument("--voxel-size", type=float, help="Å, where the header has none")
-    p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    add_seed_and_device(p)
     p.set_defaults(run=restore)
 
     p = commands.add_parser(
@@ -113,13 +110,10 @@ def parser() -> argparse.ArgumentParser:
                    help="SNR for ddw and white, sigma for awgn ...; one, or the lowest and the highest "
                    "(default: half to twice the level of `cryostudy simulate`)")  # fmt: skip
     p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc (default: ±60° in steps of 2°)")
-    p.add_argument(
-        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
-    )
+    add_profile(p)
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
-    p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    add_seed_and_device(p)
     p.set_defaults(run=train)
 
     p = commands.add_parser("methods", help="list the methods", description="List the methods and what they need.")
@@ -150,9 +144,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: cryostudy chapter 02_volume_shuffle --profile laptop -p seed 1",
     )  # fmt: skip
     p.add_argument("name", help="the chapter, e.g. 02_volume_shuffle")
-    p.add_argument(
-        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
-    )
+    add_profile(p)
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="a papermill parameter of the chapter")  # fmt: skip
     p.add_argument(
@@ -169,13 +161,10 @@ def parser() -> argparse.ArgumentParser:
         "laptop scale it takes hours on two cores: --condition and --method choose a part of it.",
         epilog="example: cryostudy grid --condition shrec-awgn-0.1 --method bm4d recorrupted",
     )  # fmt: skip
-    p.add_argument(
-        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
-    )
+    add_profile(p)
     p.add_argument("--condition", nargs="+", default=[], help="(default: all; a wrong name lists them)")
     p.add_argument("--method", nargs="+", default=[], help="(default: all of `cryostudy methods`)")
-    p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    add_seed_and_device(p)
     p.set_defaults(run=grid)
 
     p = commands.add_parser(
@@ -184,6 +173,19 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("name", nargs="?", help="its name; without one, lists what there is")
     p.set_defaults(run=fetch)
     return top
+
+
+def add_profile(p: argparse.ArgumentParser) -> None:
+    """--profile, the same for every command that has it."""
+    p.add_argument(
+        "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
+    )
+
+
+def add_seed_and_device(p: argparse.ArgumentParser) -> None:
+    """--seed and --device, the same for every command that trains."""
+    p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
 
 
 def restore(a: argparse.Namespace) -> None:

@@ -265,3 +265,16 @@ def test_a_refusal_is_one_line_and_code_2(study: Path, capsys: pytest.CaptureFix
     assert book.main(["build", "--chapters", str(study), "--out", str(study / "site")]) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert line.startswith("cryostudy: ") and "no executed chapter" in line
+
+
+def test_records_of_the_grid_are_published_unless_they_hold_a_path_of_this_machine(tmp_path):
+    found = tmp_path / "_build" / "runs" / "smoke" / "records" / "grid"
+    with pytest.raises(InputError, match="no records of the grid; first run: cryostudy grid"):
+        book.publish("grid", "smoke", tmp_path)
+    found.mkdir(parents=True)
+    (found / "a.json").write_text("{}")
+    assert book.publish("grid", "smoke", tmp_path) == [tmp_path / "data" / "results" / "grid" / "a.json"]
+    (found / "b.json").write_text(f'{{"failed": "{tmp_path}/x.mrc"}}')
+    with pytest.raises(InputError, match=r"b\.json: holds .*, a path of this machine"):
+        book.publish("grid", "smoke", tmp_path)
+    assert not (tmp_path / "data" / "results" / "grid" / "b.json").exists()
