@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryostudy.data import Acquisition
+from cryostudy.io.aside import write_aside
 from cryostudy.io.checks import slabs
 from cryostudy.methods import Denoiser, Method
 from cryostudy.records import build_folder, package_hash
-from cryostudy.training import write_aside
 
 
 def data_hash(acquisition: Acquisition) -> str:

@@ -214,7 +214,8 @@ def train(a: argparse.Namespace) -> None:
 
 def list_methods(a: argparse.Namespace) -> None:
     """`cryostudy methods`."""
-    from cryostudy.methods import PROFILES, available, get
+    from cryostudy import PROFILES
+    from cryostudy.methods import available, get
 
     if a.name is None:
         for name, method in available().items():

@@ -15,10 +15,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cryostudy import comparison, data, records
+from cryostudy import PROFILES, comparison, data, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import CryostudyError, InputError
-from cryostudy.methods import PROFILES, Method, available, get
+from cryostudy.methods import Method, available, get
 from cryostudy.methods.supervised import Supervised
 from cryostudy.metrics import likeness
 

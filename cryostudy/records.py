@@ -1,6 +1,7 @@
 """What ran, on what, from what, with what result: one JSON record a run.
 
-`book/records.md` explains every field to readers; keep the two in step.
+`book/records.md` explains every field to readers; keep the two in step. torch is imported where it is needed, for
+`cryostudy chapter`, which only starts a notebook, would wait seconds for it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cryostudy import __version__
 from cryostudy.errors import InputError
-from cryostudy.training import choose_device, write_aside
+from cryostudy.io.aside import write_aside
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent
@@ -92,19 +91,28 @@ def commit() -> str:
 
 def device_name(device: str = "auto") -> str:
     """The device in words, as it stands beside every figure."""
+    import torch
+
+    from cryostudy.training import choose_device
+
     device = choose_device(device)
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    return f"{model} CPU, {torch.get_num_threads()} threads"
+    return f"{model} CPU, {threads} thread{'s' * (threads > 1)}"
 
 
 def peak_memory(device: str = "auto") -> dict[str, float]:
     """Largest memory of this process so far in MiB: `host`, and `device` on a GPU."""
+    import torch
+
+    from cryostudy.training import choose_device
+
     unit = 2**20 if sys.platform == "darwin" else 2**10
     found = {"host_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
     if choose_device(device).startswith("cuda"):
@@ -119,6 +127,10 @@ def memory_of(device: str = "auto") -> Iterator[list[float]]:
     On a GPU that of the device; on a CPU the resident memory, which only Linux tells for a block (elsewhere the list
     stays empty).
     """
+    import torch
+
+    from cryostudy.training import choose_device
+
     found: list[float] = []
     on_gpu = choose_device(device).startswith("cuda")
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")

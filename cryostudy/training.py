@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import csv
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from cryostudy.errors import InputError, TrainingError
+from cryostudy.io.aside import write_aside, write_csv
 
 Batch = tuple[Tensor, ...]
 Terms = dict[str, Tensor]
@@ -112,6 +110,8 @@ def train(
         TrainingError: the loss became NaN, infinite or twenty times its best; the last good weights are in the network
             and, with `folder`, in the checkpoint.
     """
+    from lightning.fabric import Fabric  # seconds of import that only training needs
+
     accelerator, _, index = choose_device(device).partition(":")
     logging.getLogger("lightning").setLevel(logging.WARNING)  # it announces the precision it was asked for
     fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)  # type: ignore[arg-type]
@@ -216,22 +216,3 @@ def train(
     network.load_state_dict(good)
     network.eval()
     return history
-
-
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a temporary neighbour and rename, so that `path` is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One line a row; the columns of the first row."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["step"])
-        writer.writeheader()
-        writer.writerows(rows)

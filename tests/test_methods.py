@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cryostudy import cli, io, methods
+from cryostudy import PROFILES, cli, io, methods
 from cryostudy.data import Acquisition, simulated
 from cryostudy.errors import InputError
 from cryostudy.filters import gaussian_filter
-from cryostudy.methods import PROFILES, Denoiser, Method, available, get
+from cryostudy.methods import Denoiser, Method, available, get
 from cryostudy.methods.gaussian import Gaussian
 from cryostudy.methods.patches import central_box, crop, hold_out, patch_positions, random_crop
 from cryostudy.methods.standardise import Standardised

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from cryostudy.errors import InputError, TrainingError
-from cryostudy.training import choose_device, train, write_aside
+from cryostudy.io.aside import write_aside
+from cryostudy.training import choose_device, train
 
 SLOPE = torch.tensor([[2.0, -3.0, 0.5]])
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import nbformat
 
-from cryostudy import records
+from cryostudy import PROFILES, records
 from cryostudy.errors import CryostudyError, InputError
-from cryostudy.methods import PROFILES
-from cryostudy.training import write_aside
+from cryostudy.io.aside import write_aside
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
 

@@ -7,9 +7,9 @@ import importlib
 import pkgutil
 
 from cryostudy.errors import InputError
-from cryostudy.methods.base import PROFILES, Denoiser, Method
+from cryostudy.methods.base import Denoiser, Method
 
-__all__ = ["PROFILES", "Denoiser", "Method", "available", "get"]
+__all__ = ["Denoiser", "Method", "available", "get"]
 
 
 def available() -> dict[str, type[Method]]:

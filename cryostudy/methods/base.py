@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryostudy import PROFILES
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
+from cryostudy.io.aside import write_aside
 from cryostudy.methods.standardise import Standardised
-from cryostudy.training import History, choose_device, write_aside
+from cryostudy.training import History, choose_device
 
-PROFILES = ("smoke", "laptop", "gpu")
 State = dict[str, Tensor]
 REMEDIES = {
     "halves": "two half-tomograms, --even and --odd",
