@@ -1,0 +1,68 @@
+"""Rotated sub-tomograms, sampled straight from the volume on the device that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from cryostudy.fourier import frequency_grid
+
+
+def random_rotations(count: int, generator: Generator) -> Tensor:
+    """Rotation matrices (count, 3, 3), float32, uniform on the group of rotations.
+
+    A unit quaternion uniform on the sphere in four dimensions gives such a rotation (Shoemake 1992).
+    """
+    w, x, y, z = F.normalize(torch.randn(count, 4, generator=generator), dim=1).unbind(1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, 1).reshape(count, 3, 3)
+
+
+def sharpened(volume: Tensor) -> Tensor:
+    """A volume (..., z, y, x) whose power spectrum linear interpolation at random places brings back to what it was.
+
+    Interpolation between neighbours at a random fraction keeps (2 + cos w) / 3 of the power at the frequency w along
+    each axis. Without this the noise of rotated sub-tomograms would be smoother, by half of its variance or more, than
+    that of the volume which is restored in the end.
+    """
+    spectrum = torch.fft.rfftn(volume, dim=(-3, -2, -1))
+    for frequency in frequency_grid(tuple(volume.shape[-3:]), device=volume.device):
+        spectrum = spectrum * ((2 + torch.cos(2 * torch.pi * frequency)) / 3).rsqrt()
+    return torch.fft.irfftn(spectrum, s=volume.shape[-3:], dim=(-3, -2, -1))
+
+
+def turned(volume: Tensor, centres: Tensor, rotations: Tensor, side: int) -> Tensor:
+    """Cubes around points of a volume, turned about them: (n, channels, side, side, side).
+
+    What lies at `c + v` in the volume lies at `R v` from the middle of the cube, so that its missing wedge is
+    `wedge_mask(..., rotation=R)`. Interpolated linearly; beyond its borders the volume is mirrored, which keeps the
+    wedge of a symmetric tilt range.
+
+    Args:
+        volume: (channels, z, y, x), all turned alike. centres: (n, 3), voxels (z, y, x).
+        rotations: (n, 3, 3) matrices for (z, y, x) vectors.
+    """
+    device = volume.device
+    axis = torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2
+    offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    size = torch.tensor(volume.shape[-3:], device=device, dtype=torch.float32)
+    cubes = []
+    for centre, rotation in zip(centres.to(device), rotations.to(device), strict=True):
+        points = centre + offsets @ rotation  # row vectors: this is the inverse rotation
+        grid = (2 * points / (size - 1) - 1).flip(-1)[None]  # grid_sample counts x first
+        cubes.append(F.grid_sample(volume[None], grid, padding_mode="reflection", align_corners=True)[0])
+    return torch.stack(cubes)
+
+
+def random_centres(shape: Sequence[int], count: int, margin: float, generator: Generator) -> Tensor:
+    """Points (count, 3) at least `margin` voxels from the borders of a box, or in its middle where it is thinner."""
+    size = torch.tensor(shape, dtype=torch.float32) - 1
+    edge = torch.minimum(torch.full((3,), float(margin)), size / 2)
+    return edge + torch.rand(count, 3, generator=generator) * (size - 2 * edge)
