@@ -81,12 +81,12 @@ def restored(
     folder: Path | None = None,
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
-    """The acquisition's full volume restored by this method, kept beside the denoiser."""
+    """The acquisition restored by this method (its full volume, as a rule), kept beside the denoiser."""
     where = place(method, acquisition, seed, folder)
     kept = where / "restored.npy"
     if not kept.exists():
         denoiser = fitted_at(where, method, acquisition, seed, device, progress)
-        volume = denoiser(acquisition.full, device=device, progress=progress)
+        volume = denoiser.restore(acquisition, device=device, progress=progress)
 
         def write(aside: Path) -> None:
             with aside.open("wb") as file:

@@ -25,6 +25,13 @@ def random_rotations(count: int, generator: Generator) -> Tensor:
     return torch.stack(rows, 1).reshape(count, 3, 3)
 
 
+def about_tilt_axis(degrees: Tensor) -> Tensor:
+    """Matrices (n, 3, 3) that turn (z, y, x) vectors about y by these angles (n,)."""
+    angle = torch.deg2rad(degrees)
+    c, s, o = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    return torch.stack([c, o, -s, o, o + 1, o, s, o, c], 1).reshape(-1, 3, 3)
+
+
 def sharpened(volume: Tensor) -> Tensor:
     """A volume (..., z, y, x) whose power spectrum linear interpolation at random places brings back to what it was.
 

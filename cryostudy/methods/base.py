@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -118,6 +118,10 @@ class Method:
         """
         raise NotImplementedError
 
+    def inputs(self, acquisition: Acquisition) -> tuple[NDArray[Any], ...]:
+        """The volumes of a recording that are restored, and then averaged: here the full tomogram alone."""
+        return (acquisition.full,)
+
     def apply(
         self,
         state: State,
@@ -173,6 +177,28 @@ class Denoiser:
         standardised = Standardised.of(volume)
         restored = self.method.apply(self.state, standardised, out, choose_device(device), progress)
         standardised.undo(restored)
+        return restored
+
+    def restore(
+        self,
+        acquisition: Acquisition,
+        *,
+        out: NDArray[np.float32] | None = None,
+        device: str = "auto",
+        progress: bool | None = None,
+    ) -> NDArray[np.float32]:
+        """Restore a recording: the mean of what becomes of each of its :meth:`Method.inputs`, on the scale of `full`.
+
+        Args: as of a call.
+        """
+        whole = Standardised.of(acquisition.full)
+        inputs = [replace(whole, volume=volume) for volume in self.method.inputs(acquisition)]
+        restored = self.method.apply(self.state, inputs[0], out, choose_device(device), progress)
+        for volume in inputs[1:]:
+            restored += self.method.apply(self.state, volume, None, choose_device(device), progress)
+        if len(inputs) > 1:
+            restored /= len(inputs)
+        whole.undo(restored)
         return restored
 
     def save(self, path: Path) -> None:

@@ -50,5 +50,29 @@ def split_k_fold(n_tilts: int, k: int, seed: int) -> list[np.ndarray]:
     return [np.sort(part) for part in np.array_split(order, k)]
 
 
+def split_random(n_tilts: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random split of the tilts in two (paper 004, Appendix D.2): ascending indices of a `fraction`, and of the rest.
+
+    Raises InputError where one of the two would be empty.
+    """
+    count = round(fraction * n_tilts)
+    if not 0 < count < n_tilts:
+        raise InputError(f"fraction: {fraction:g} of {n_tilts} tilts leaves one part empty; give one nearer to 0.5")
+    order = np.random.default_rng(seed).permutation(n_tilts)
+    return np.sort(order[:count]), np.sort(order[count:])
+
+
+def draw_frames(tilt_series: np.ndarray, deviation: float, seed: int) -> np.ndarray:
+    """Two frames (tilt, 2, y, x) that sum to a simulated series, as if each image had been recorded in two exposures.
+
+    `deviation`: of the series' white Gaussian noise. Half the sum and half the difference of two such frames are
+    independent, so given the sum the difference can be drawn: the frames' noises are then independent of each other,
+    each of `deviation` / sqrt(2).
+    """
+    noise = np.random.default_rng([seed, 6]).standard_normal(tilt_series.shape, dtype=np.float32)
+    noise *= np.float32(deviation)
+    return np.stack([tilt_series + noise, tilt_series - noise], 1) / 2
+
+
 def _take(series: Array, index: np.ndarray) -> Array:
     return series[torch.as_tensor(index, device=series.device)] if isinstance(series, Tensor) else series[index]
