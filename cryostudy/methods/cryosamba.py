@@ -49,7 +49,7 @@ class CryoSamba(Learned):
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "levels": 2, "max_gap": 2, "patch": 24, "batch": 4, "steps": 20,
                   "learning_rate": 3e-3, "train_voxels": 2**18},
-        "laptop": {"channels": 12, "levels": 2, "max_gap": 3, "patch": 48, "steps": 300, "learning_rate": 2e-3,
+        "laptop": {"channels": 12, "levels": 2, "max_gap": 3, "patch": 48, "steps": 500, "learning_rate": 2e-3,
                    "train_voxels": 2**22},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Learned.limits, "max_gap": (1, 1000), "levels": (1, 8)}
