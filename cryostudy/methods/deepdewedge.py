@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from cryostudy.data import Acquisition
+from cryostudy.inference import tiled
+from cryostudy.io.aside import write_aside
 from cryostudy.methods.recorrupted import flip
 from cryostudy.methods.standardise import Standardised
 from cryostudy.methods.wedge_filling import Part, WedgeFilling
-from cryostudy.rotation import turned
+from cryostudy.rotation import sharpened, turned
+from cryostudy.tomography import wedge_mask
 from cryostudy.training import Batch
 
 
@@ -21,6 +27,9 @@ class DeepDeWedge(WedgeFilling):
     """The masked loss of :class:`WedgeFilling` on two half-tomograms (`wiedemann2024`, Section 2.1).
 
     Either half is input or target, at random. The network restores the full tomogram (Step 3 of the paper).
+
+    `update_every`: after so many steps, each time, the missing wedges of the halves that become input are filled with
+    what the network makes of them, so that inputs lack one wedge, as the tomogram does, and not two. None: never.
     """
 
     name: ClassVar[str] = "deepdewedge"
@@ -29,10 +38,51 @@ class DeepDeWedge(WedgeFilling):
     cost: ClassVar[str] = "trains minutes"
     needs: ClassVar[tuple[str, ...]] = ("halves", "tilt_angles")
 
+    limits: ClassVar[dict[str, tuple[float, float]]] = {**WedgeFilling.limits, "update_every": (1, 10**9)}
+
+    update_every: int | None = None
+
     def volumes(self, acquisition: Acquisition, whole: Standardised, region: tuple[slice, ...], seed: int) -> Tensor:
         assert acquisition.halves is not None
         return torch.stack([torch.from_numpy(replace(whole, volume=half)[region]) for half in acquisition.halves])
 
     def pair(self, part: Part, centres: Tensor, rotations: Tensor, generator: Generator) -> Batch:
-        even, odd = turned(part.volumes, centres, rotations, self.patch).split(1, 1)
-        return (even, odd) if flip(generator) else (odd, even)
+        given, target = (0, 1) if flip(generator) else (1, 0)
+        return (
+            turned(part.inputs[given : given + 1], centres, rotations, self.patch),
+            turned(part.volumes[target : target + 1], centres, rotations, self.patch),
+        )
+
+    def refresh(self, parts: Sequence[Part], network: nn.Module, step: int, folder: Path | None) -> None:
+        """Fill the wedges of the inputs where it is due; what was filled is kept in `folder` for a resumed run."""
+        if self.update_every is None or step < self.update_every:
+            return
+        due = step // self.update_every
+        for k, part in enumerate(parts):
+            if part.updates == due:
+                continue
+            kept = folder / f"inputs-{k}-{due}.pt" if folder else None
+            if kept and kept.exists():
+                part.inputs = torch.load(kept, weights_only=True, map_location=part.raw.device)
+            else:
+                part.inputs = sharpened(torch.stack([self.filled(network, half, part.angles) for half in part.raw]))
+                if kept:
+                    write_aside(kept, partial(save, part.inputs))
+            part.updates = due
+
+    def filled(self, network: nn.Module, volume: Tensor, angles: Sequence[float]) -> Tensor:
+        """A volume (z, y, x) whose missing wedge holds what the network makes of it; what was measured stays."""
+        made = tiled(
+            lambda tile: self.predict(network, tile), volume.cpu().numpy(), tile=self.tile, halo=self.halo, blend=8,
+            multiple=self.multiple, device=volume.device, progress=False,
+        )  # fmt: skip
+        sides = tuple(volume.shape)
+        measured = wedge_mask(sides, angles, rfft=True, device=volume.device)
+        made_spectrum = torch.fft.rfftn(torch.from_numpy(made).to(volume.device))
+        return torch.fft.irfftn(torch.where(measured, torch.fft.rfftn(volume), made_spectrum), s=sides)
+
+
+def save(tensor: Tensor, path: Path) -> None:
+    """Write a tensor; given a path, torch would report a full disk as a RuntimeError."""
+    with path.open("wb") as file:
+        torch.save(tensor.cpu(), file)

@@ -26,13 +26,18 @@ AXES = (-3, -2, -1)
 
 @dataclass(eq=False)
 class Part:
-    """A part of one recording on the training device: `volumes` (channels, z, y, x) and tilt `angles` in degrees.
+    """A part of one recording on the training device.
 
-    `volumes` are what :meth:`WedgeFilling.volumes` gives, sharpened for linear interpolation.
+    `raw`: what :meth:`WedgeFilling.volumes` gives, (channels, z, y, x). `volumes`: the same, sharpened for linear
+    interpolation. `inputs`: those that become input, which are `volumes` unless :meth:`WedgeFilling.refresh` replaces
+    them; `updates` counts how often. `angles`: of the tilts, degrees.
     """
 
+    raw: Tensor
     volumes: Tensor
+    inputs: Tensor
     angles: tuple[float, ...]
+    updates: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,22 +106,34 @@ class WedgeFilling(Networked):
             region = self.region(whole.shape)
             volumes = self.volumes(acquisition, whole, region, seed)
             learn, held_out = hold_out(tuple(volumes.shape[1:]), self.validation)
-            boxes = [(training, learn)] + ([(checking, held_out)] if held_out else [])
-            for parts, box in boxes:
-                piece = volumes[(slice(None), *box)]
-                parts.append(Part(sharpened(piece.to(where)), acquisition.tilt_angles))
+            for parts, box in ((training, learn), (checking, held_out)):
+                if box:
+                    raw = volumes[(slice(None), *box)].to(where)
+                    ready = sharpened(raw)
+                    parts.append(Part(raw, ready, ready, acquisition.tilt_angles))
             if held_out:
                 truths += self.watched(acquisition, whole, region, held_out, seed)
         checks = [self.draw(checking, CHECKS, generator(seed, 2))] if checking else []
 
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = self.network()
+
         def draw(step: int) -> Batch:
+            self.refresh(training, network, step, folder)
             return self.draw(training, self.batch, generator(seed, 1, step))
 
         known = [(a.full.shape, a.tilt_angles, float(np.mean(a.full, dtype=np.float64))) for a in acquisitions]
-        return self.optimise(
-            self.loss, draw, checks, collated(truths), data=(known,), seed=seed, device=device, folder=folder,
+        denoiser = self.optimise(
+            self.loss, draw, checks, truths, data=(known,), network=network, seed=seed, device=device, folder=folder,
             progress=progress,
         )  # fmt: skip
+        for path in folder.glob("inputs-*.pt") if folder else ():
+            path.unlink()
+        return denoiser
+
+    def refresh(self, parts: Sequence[Part], network: nn.Module, step: int, folder: Path | None) -> None:
+        """Called before each step, for a method that changes its training data on the way."""
 
     def watched(
         self,
@@ -133,7 +150,7 @@ class WedgeFilling(Networked):
         full, clean = whole[region][box], np.asarray(truth[region][box], np.float32)
         corners = patch_positions(full.shape, self.patch, limit=CHECKS, seed=seed)
         pairs = [(crop(full, corner, self.patch), crop(clean, corner, self.patch)) for corner in corners]
-        return [(torch.tensor(noisy), torch.tensor(true)) for noisy, true in pairs]
+        return [(torch.tensor(noisy)[None, None], torch.tensor(true)[None, None]) for noisy, true in pairs]
 
     def draw(self, parts: Sequence[Part], count: int, generator: Generator) -> Batch:
         """A batch of (input, target, Fourier weight, ...), all on the device where the parts are."""
@@ -165,8 +182,3 @@ def masked(volume: Tensor, angles: Sequence[float], rotation: Tensor, wedge_weig
     given = torch.fft.irfftn(torch.fft.rfftn(volume, dim=AXES) * added, s=sides, dim=AXES)
     weight = own * torch.where(added, 1.0, wedge_weight**0.5)
     return given, weight[None, None]
-
-
-def collated(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """Crops (z, y, x) as batches of one, whatever their shapes."""
-    return [(first[None, None], second[None, None]) for first, second in pairs]
