@@ -28,7 +28,7 @@ PIXELS = 2**21  # of a pass of the network, or those of one pair of slices where
 
 @dataclass(frozen=True)
 class CryoSamba(Learned):
-    r"""Restore slice n from slices n - g and n + g, never from itself (`costafilho2024`; paper 003).
+    r"""Restore slice n from slices n - g and n + g, never from itself (`costafilho2025`; paper 003).
 
     The network warps both to the middle and fuses them. It is trained on the noisy slice,
     :math:`\| f(y_{n-g}, y_{n+g}) - y_n \|^2` with g drawn from 1 to `max_gap`; the restored slice is the mean over all
@@ -44,7 +44,7 @@ class CryoSamba(Learned):
 
     name: ClassVar[str] = "cryosamba"
     summary: ClassVar[str] = "every slice interpolated from its neighbours"
-    paper: ClassVar[str] = "Costa-Filho et al. 2024 (CryoSamba)"
+    paper: ClassVar[str] = "Costa-Filho et al. 2025 (CryoSamba)"
     cost: ClassVar[str] = "trains a minute"
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"channels": 4, "levels": 2, "max_gap": 2, "patch": 24, "batch": 4, "steps": 20,

@@ -20,7 +20,7 @@ class Interpolator(nn.Module):
     .. math:: m\, w_1 + (1 - m)\, w_2 + r.
 
     Its last weights are zero at first: an untrained network gives the mean of the two slices. Written from the
-    descriptions in `costafilho2024` and paper 003, in a plainer form: the flows start in the middle (backward warping),
+    descriptions in `costafilho2025` and paper 003, in a plainer form: the flows start in the middle (backward warping),
     so that nothing has to be splatted.
     """
 
