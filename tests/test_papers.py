@@ -7,7 +7,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "papers"
 FILES = sorted(FOLDER.glob("*.csv"))
-RANGES = {"psnr_db": (5, 60), "ssim": (0, 1), "minutes": (0, 100), "fsc_eo_0.5_angstrom": (1, 100)}
+RANGES = {"psnr_db": (5, 60), "ssim": (0, 1), "minutes": (0, 100), "fsc_eo_0.5_angstrom": (1, 100), "snr_db": (-60, 0)}
 
 
 def numbers(paper: str, table: int) -> dict[tuple[str, str, str], float]:
@@ -23,6 +23,7 @@ def numbers(paper: str, table: int) -> dict[tuple[str, str, str], float]:
 SIZES = {("000", 2): 14 * 9 * 2 + 13, ("000", 3): 4 * 2 * 2, ("000", 4): 6 * 4, ("000", 5): 5 * 2 * 2}
 SIZES |= {("000", 6): 6 * 3 * 2, ("000", 7): 4 * 2 * 2, ("001", 1): 7 * 9, ("001", 2): 7 * 9}
 SIZES |= {("001", 3): 5 * 4, ("001", 4): 2 * 3 * 2, ("001", 5): 2 * 3 * 2}
+SIZES |= {("003", 1): 3 * 5 + 1}  # one more from the text, Section 3.2
 
 
 @pytest.mark.parametrize(("paper", "table"), SIZES)
@@ -44,6 +45,7 @@ def test_numbers_as_printed():
     assert numbers("000", 3)["±30° step 2°", "Denoised", "ssim"] == 0.822
     assert numbers("000", 4)["Ours", "Phage", "fsc_eo_0.5_angstrom"] == 3.50
     assert numbers("001", 1)["BM4D", "Synapse sigma=15", "psnr_db"] == 36.02
+    assert numbers("003", 1)["DeepDeWedge, EMPIAR-10164", "SwinUNETR", "snr_db"] == -8.57
     assert numbers("001", 3)["Topaz", "VEEV", "fsc_eo_0.5_angstrom"] == 6.8
 
 
