@@ -1,5 +1,6 @@
 """Recordings from files: a tomogram, two half-tomograms, both, or a tilt stack."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 
 from cryostudy.acquisition import FILTERS, Acquisition, Halves, as_filter, geometry, reconstructions
 from cryostudy.errors import InputError
+from cryostudy.halves import check_halves, same
 from cryostudy.io import check_angles, check_volume, read_stack, read_tilt_angles, read_volume
+from cryostudy.tomography.wedge_check import check_wedge
 
 
 def from_files(
@@ -29,8 +32,12 @@ def from_files(
     that nobody knows. Where only halves are given, `full` is their mean. `voxel_size` (Å) replaces the files'; 0.0
     stays where none states it.
 
-    Raises InputError for what `cryostudy.io` refuses, halves that differ in shape or voxel size or are
-    identical, a missing or surplus parameter, and tilt angles that do not fit the stack.
+    Warns (UserWarning) of what :func:`cryostudy.halves.check_halves` doubts, and where the missing wedge in the
+    tomogram's own spectrum is not that of the tilt angles.
+
+    Raises InputError for what `cryostudy.io` refuses, halves that differ in shape or voxel size, are one volume, have
+    inverted contrast or are the full tomogram, a missing or surplus parameter, and tilt angles that do not fit the
+    stack.
     """
     if voxel_size is not None and not 0 < voxel_size < np.inf:
         raise InputError(f"voxel_size {voxel_size:g}: give a positive size in Å")
@@ -53,12 +60,21 @@ def from_files(
             raise InputError(f"{path}: shape {full.shape}, but its halves have {halves[0].shape}; give one tomogram's")
         if halves is not None and voxel_size is None and not _same_size(size, half_size):
             raise InputError(f"{path}: voxel size {size:g} Å, but its halves have {half_size:g} Å; give voxel_size")
+    if halves is not None and path is not None:
+        for name, half in zip((even, odd), halves, strict=True):
+            if same(full, half):
+                raise InputError(f"{name}: a half-tomogram, but it is the full one, {path}; give halves of its tilts")
+    if halves is not None:
+        check_halves(*halves, (str(even), str(odd)))
+    angles = None if tilt_angles is None else _angles(tilt_angles)
     files = [Path(p) for p in (path, even, odd) if p is not None]
+    if angles is not None and (doubt := check_wedge(full, angles)):
+        warnings.warn(f"{files[0]}: {doubt}", stacklevel=2)
     what = "tomogram" if len(files) == 1 else "half-tomograms" if path is None else "tomogram and halves"
     return Acquisition(
         full=full,
         halves=halves,
-        tilt_angles=None if tilt_angles is None else _angles(tilt_angles),
+        tilt_angles=angles,
         filter=filter,
         voxel_size=size if voxel_size is None else float(voxel_size),
         name=_stem(files[0]),
@@ -115,8 +131,6 @@ def _read_halves(even: str | Path, odd: str | Path, voxel_size: float | None) ->
             f"{odd}: voxel size {second_size:g} Å, but {even} has {first_size:g} Å; give halves of one tomogram, "
             "or voxel_size"
         )
-    if np.array_equal(first, second):
-        raise InputError(f"{odd}: identical with {even}; give two halves with independent noise")
     return (first, second), first_size
 
 

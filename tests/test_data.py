@@ -236,6 +236,24 @@ def test_halves_of_other_header_size_pass_with_a_stated_voxel_size(save, volumes
     assert from_files(even=even, odd=odd, voxel_size=10.0).voxel_size == 10
 
 
+def test_doubts_about_files_are_warnings_of_one_line(save, recording):
+    even, odd = recording.halves
+    files = save("even.mrc", even), save("odd.mrc", odd), save("moved.mrc", np.roll(odd, 3, 1))
+    full = save("full.mrc", recording.full)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_files(full, even=files[0], odd=files[1], tilt_angles=recording.tilt_angles)
+        from_files(full, even=files[1], odd=files[0], tilt_angles=recording.tilt_angles)  # swapped does no harm
+    with pytest.warns(UserWarning, match=r"moved\.mrc is shifted against .*even\.mrc by about \(0, 3, 0\)"):
+        from_files(even=files[0], odd=files[2])
+    with pytest.warns(UserWarning, match=r"full\.mrc and .*even\.mrc agree beyond"):
+        from_files(even=files[0], odd=full)
+    with pytest.warns(UserWarning, match=r"full\.mrc: its spectrum shows tilts from .*; check them"):
+        from_files(full, tilt_angles=range(-40, 41, 2))
+    with pytest.raises(InputError, match=r"full\.mrc: a half-tomogram, but it is the full one"):
+        from_files(full, even=files[0], odd=full)
+
+
 def test_real_tomogram(shared):
     found = from_files(shared / "data" / "real" / "microtubule_13pf.mrc")
     assert found.full.shape == (36, 206, 94) and found.full.dtype == np.float32
