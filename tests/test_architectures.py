@@ -72,7 +72,12 @@ def test_msdnet_is_the_papers_dense_network_of_dilated_convolutions():
         kernel = weight.reshape(3, 3, 3, 1 + k).permute(3, 0, 1, 2)[None]
         dilation = 1 + k % 10
         maps = torch.cat([maps, F.relu(F.conv3d(maps, kernel, bias, padding=dilation, dilation=dilation))], 1)
-    assert torch.allclose(network(x), network.last(maps), atol=1e-12)
+    expected = network.last(maps)
+    assert torch.allclose(network(x), expected, atol=1e-12)
+    weights = list(network.parameters())
+    towards = noise(14, 11, 12, seed=1, dtype=torch.float64)
+    both = [torch.autograd.grad((y * towards).sum(), weights) for y in (network(x), expected)]
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(*both, strict=True))
 
 
 def test_msdnet_counts_its_weights_as_the_formula_says():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,5 +52,22 @@ class MSDNet(nn.Module):
         convolution, several times faster on a CPU than one from many maps to a single one.
         """
         mixed = F.conv3d(torch.cat(maps, 1), self.weights[k])
-        dilation = self.dilations[k]
-        return F.relu(F.conv3d(mixed, self.taps.to(mixed.dtype), self.biases[k], padding=dilation, dilation=dilation))
+        return F.relu(Placed.apply(mixed, self.taps.to(mixed.dtype), self.dilations[k]) + self.biases[k])
+
+
+class Placed(torch.autograd.Function):
+    """The sum of 27 maps, each shifted to its place in a dilated 3^3 neighbourhood."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, taps: Tensor, dilation: int) -> Tensor:
+        """(batch, 27, z, y, x) -> (batch, 1, z, y, x); `taps` is the unit matrix as a kernel."""
+        ctx.dilation = dilation
+        return F.conv3d(maps, taps, padding=dilation, dilation=dilation)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """27 shifted copies, which cost a fraction of what a convolution backwards does."""
+        (z, y, x), d = grad.shape[-3:], ctx.dilation
+        wide = F.pad(grad, (d,) * 6)
+        starts = itertools.product((2 * d, d, 0), repeat=3)
+        return torch.cat([wide[..., a : a + z, b : b + y, c : c + x] for a, b, c in starts], 1), None, None
