@@ -135,6 +135,15 @@ def test_turned_crops_are_turned_alike_and_keep_the_tilt_axis():
     assert one.std(dim=(0, 2)).max() < 1e-3 and torch.allclose(one.diff(dim=1), torch.ones(()), atol=1e-3)
 
 
+def test_a_cube_over_the_border_sees_the_volume_mirrored():
+    volume = torch.randn(2, 20, 24, 28, generator=generator(0))
+    padded = torch.nn.functional.pad(volume[None], [16] * 6, mode="reflect")[0]
+    centre, turn = torch.tensor([[6.0, 12.0, 20.0]]), about_tilt_axis(torch.tensor([35.0]))
+    torch.testing.assert_close(
+        turned(volume, centre, turn, 16), turned(padded, centre + 16, turn, 16), atol=1e-4, rtol=0
+    )
+
+
 def test_turning_by_zero_is_a_plain_crop():
     volume = torch.randn(1, 24, 24, 24, generator=generator(0))
     cube = turned(volume, torch.tensor([[11.5, 11.5, 11.5]]), about_tilt_axis(torch.zeros(1)), 8)
