@@ -73,19 +73,28 @@ def parser() -> argparse.ArgumentParser:
         "restore", help="restore a tomogram",
         description="Train a method on a tomogram and restore it. A training run cut short goes on where it was.",
         epilog="examples: cryostudy restore tomogram.mrc --method recorrupted --out restored.mrc; with what "
-        "`cryostudy train` wrote: cryostudy restore tomogram.mrc --denoiser dncnn.pt",
+        "`cryostudy train` wrote: cryostudy restore tomogram.mrc --denoiser dncnn.pt; fill the missing wedge: "
+        "cryostudy restore --even even.mrc --odd odd.mrc --tilt-range -60 60 --method deepdewedge --wedge-content",
     )  # fmt: skip
     p.add_argument("input", nargs="?", type=Path, help="the tomogram (MRC)")
-    p.add_argument("--even", type=Path, help="half-tomogram from even tilts or frames")
+    p.add_argument("--even", type=Path,
+                   help="half-tomogram from even tilts or frames; halves are checked for shared noise, a shift and "
+                   "inverted contrast")  # fmt: skip
     p.add_argument("--odd", type=Path, help="half-tomogram from odd tilts or frames")
     p.add_argument(
         "--tilt-series", type=Path, help="tilt stack to reconstruct first; needs --tilt-file and --thickness"
     )
-    p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc")
+    p.add_argument("--tilt-file", type=Path,
+                   help="tilt angles: .tlt, .rawtlt or .mdoc; compared with the missing wedge in the tomogram's own "
+                   "spectrum")  # fmt: skip
+    p.add_argument("--tilt-range", type=float, nargs=2, metavar=("MIN", "MAX"),
+                   help="first and last tilt of a tomogram, degrees, in place of --tilt-file; steps of 2 degrees are "
+                   "assumed")  # fmt: skip
     p.add_argument("--thickness", type=int, help="thickness of the reconstruction, voxels")
     p.add_argument("--filter",
                    help="ramp, hamming, sirt-like or none: of the reconstruction to make (default: ramp), or of that "
-                   "which made the tomogram; with --tilt-file it tells recorrupted what the noise is like")  # fmt: skip
+                   "which made the tomogram; with the tilt angles it tells recorrupted and recorrupted_wedge what the "
+                   "noise is like")  # fmt: skip
     p.add_argument("--method", help="see `cryostudy methods` (default: recorrupted; with halves: noise2noise)")
     p.add_argument("--denoiser", type=Path, help="a trained denoiser (.pt) to apply; then nothing is trained")
     p.add_argument("--out", type=Path, help="the restored tomogram (default: INPUT_METHOD.mrc beside the input)")
@@ -93,6 +102,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
     p.add_argument("--voxel-size", type=float, help="Å, where the header has none")
+    p.add_argument("--spread", type=int, metavar="K",
+                   help="train K seeds and write OUT_spread.mrc too: how far their restorations differ at each voxel; "
+                   "OUT is that of the first")  # fmt: skip
+    p.add_argument("--wedge-content", action="store_true",
+                   help="write OUT_filled.mrc too: which part of each voxel's surroundings, 0 to 1, was filled into "
+                   "the missing wedge; needs the tilt angles")  # fmt: skip
     add_seed_and_device(p)
     p.set_defaults(run=restore)
 
@@ -194,9 +209,10 @@ def restore(a: argparse.Namespace) -> None:
         from cryostudy.commands.restore import restore_files
 
     target, _ = restore_files(
-        a.input, even=a.even, odd=a.odd, tilt_series=a.tilt_series, tilt_file=a.tilt_file, thickness=a.thickness,
-        filter=a.filter, method=a.method, denoiser=a.denoiser, out=a.out, profile=a.profile, parameters=given(a),
-        voxel_size=a.voxel_size, seed=a.seed, device=a.device,
+        a.input, even=a.even, odd=a.odd, tilt_series=a.tilt_series, tilt_file=a.tilt_file,
+        tilt_range=a.tilt_range and tuple(a.tilt_range), thickness=a.thickness, filter=a.filter, method=a.method,
+        denoiser=a.denoiser, out=a.out, profile=a.profile, parameters=given(a), voxel_size=a.voxel_size,
+        spread=a.spread, wedge_content=a.wedge_content, seed=a.seed, device=a.device,
     )  # fmt: skip
     print(target)
 

@@ -171,8 +171,70 @@ def test_geometry_of_a_tomogram_tells_recorrupted_what_its_noise_is_like(restore
         out = tmp_path / f"{source}.mrc"
         restore(tomogram, *words, *geometry, out=out)
         assert json.loads(Path(f"{out}.json").read_text())["parameters"]["source"] == source
-    refused("give both or neither", "restore", tomogram, "--tilt-file", angles)
+    note = (
+        "cryostudy: note: without --filter the noise is read off the quietest parts of the tomogram; give the filter "
+        "of its reconstruction if you know it\n"
+    )
+    restore(tomogram, *words, "--tilt-file", angles, out=tmp_path / "unfiltered.mrc", stderr=note)
+    refused("--filter says nothing without the tilt angles", "restore", tomogram, "--filter", "ramp")
     refused("filter 'rump' is unknown", "restore", tomogram, "--tilt-file", angles, "--filter", "rump")
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A tomogram and its halves, with the wedge of tilts from -60 to 60 degrees."""
+    recording = data.simulated((32, 40, 40), "ddw", 0.5, densities="built-in")
+    volumes = {"full": recording.full, "even": recording.halves[0], "odd": recording.halves[1]}
+    return {name: save(tmp_path / f"{name}.mrc", volume, voxel_size=7.5) for name, volume in volumes.items()}
+
+
+def test_a_tilt_range_serves_methods_that_fill_the_wedge(recorded, restore, refused, tmp_path):
+    halves = "--even", recorded["even"], "--odd", recorded["odd"]
+    quick = "--method", "deepdewedge", "-p", "steps", "2"
+    out = restore(*halves, *quick, "--tilt-range", "-60", "60", "--wedge-content")
+    record = json.loads(Path(f"{out}.json").read_text())
+    filled = io.read_volume(tmp_path / "out_filled.mrc")
+    assert record["parameters"]["tilt_range"] == [-60, 60]
+    assert record["metrics"]["deepdewedge"]["filled_mean"] == pytest.approx(filled.data.mean(), abs=1e-3)
+    assert filled.data.shape == (32, 40, 40) and filled.voxel_size == pytest.approx(7.5)
+    assert filled.data.min() >= 0 and filled.data.max() <= 1
+    restore(*halves, *quick, "--tilt-range", "-60", "60", "--wedge-content")  # its own output may be made anew
+    words = "restore", recorded["full"], "--profile", "smoke", "--out", tmp_path / "new.mrc"
+    (tmp_path / "t.tlt").write_text("-60\n0\n60\n")
+    refused("both give the tilt angles", *words, "--tilt-range", "-60", "60", "--tilt-file", tmp_path / "t.tlt")
+    for wrong in (("60", "-60"), ("-95", "60"), ("0", "0"), ("nan", "3")):
+        refused("give the lowest and the highest tilt", *words, "--tilt-range", *wrong)
+    refused("needs the tilt angles; give --tilt-file or --tilt-range", *words, "--wedge-content")
+    refused("deepdewedge needs tilt angles", "restore", *halves, "--method", "deepdewedge")
+    (tmp_path / "new_filled.mrc").touch()
+    refused("new_filled.mrc: exists, and is no", *words, "--tilt-range", "-60", "60", "--wedge-content")
+
+
+def test_doubts_about_halves_and_tilts_are_notes(recorded, run, tmp_path):
+    out = "--method", "gaussian", "-p", "sigma", "1", "--profile", "smoke", "--out", tmp_path / "out.mrc"
+    code, _, said = run("restore", recorded["full"], *out, "--tilt-range", "-40", "40")
+    assert code == 0 and said.count("\n") == 1
+    assert re.match(r"cryostudy: note: .*full\.mrc: its spectrum shows tilts from -6\d° to 6\d°, but", said)
+    moved = save(tmp_path / "moved.mrc", np.roll(io.read_volume(recorded["odd"]).data, 3, 2), voxel_size=7.5)
+    code, _, said = run("restore", "--even", recorded["even"], "--odd", moved, *out)
+    assert code == 0 and said.count("\n") == 1 and "moved.mrc is shifted against" in said and "(0, 0, 3)" in said
+
+
+def test_spread_comes_from_seeds_and_leaves_the_output_of_the_first(tomogram, restore, refused, tmp_path):
+    words = "-p", "steps", "3", "--seed", "4"
+    out = restore(tomogram, *words, "--spread", "3")
+    assert len(list((tmp_path / "out.mrc.cryostudy").iterdir())) == 3
+    alone = [
+        io.read_volume(restore(tomogram, *words[:3], "--seed", k, out=tmp_path / f"{k}.mrc")).data for k in (4, 5, 6)
+    ]
+    np.testing.assert_array_equal(io.read_volume(out).data, alone[0])
+    found = io.read_volume(tmp_path / "out_spread.mrc")
+    expected = np.std([volume - volume.mean() for volume in alone], 0, ddof=1)
+    np.testing.assert_allclose(found.data, expected, atol=1e-4)
+    assert found.voxel_size == pytest.approx(10) and found.data.max() > 0
+    packed = restore(tomogram, *words, "--spread", "3", out=tmp_path / "out.mrc.gz")
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "out_spread.mrc.gz").data, found.data)
+    refused("--spread 1: give 2 seeds or more", "restore", tomogram, "--spread", "1", "--out", packed)
 
 
 def test_a_tilt_stack_is_not_taken_for_a_tomogram(refused, tmp_path):

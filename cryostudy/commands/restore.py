@@ -1,25 +1,32 @@
-"""`cryostudy restore`: files in, one restored tomogram out, with the record of how it was made."""
+"""`cryostudy restore`: files in, one restored tomogram out, with the record of how it was made and maps of trust."""
 
 from __future__ import annotations
 
-import json
+import itertools
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cryostudy import artefacts, data, io, records
+import numpy as np
+from numpy.typing import NDArray
+
+from cryostudy import artefacts, data, io, records, trust
+from cryostudy.commands.outputs import beside, check_earlier, default_output
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.io.destination import PACKED, check_space, disk_errors
 from cryostudy.methods import Denoiser, get
+from cryostudy.methods.recorrupted import resolved
 from cryostudy.progress import busy
 from cryostudy.records import Record
 from cryostudy.training import choose_device
 
 METHOD, PAIRED = "recorrupted", "noise2noise"  # where none is named: for one tomogram, for two halves
 SPARE = 2**20  # bytes on the disk beside the volume: header, record, a small denoiser
+TILT_STEP = 2.0  # degrees, where only the range of the tilts is known
 
 
 def restore_files(
@@ -29,6 +36,7 @@ def restore_files(
     odd: Path | None = None,
     tilt_series: Path | None = None,
     tilt_file: Path | None = None,
+    tilt_range: tuple[float, float] | None = None,
     thickness: int | None = None,
     filter: str | None = None,
     method: str | None = None,
@@ -37,6 +45,8 @@ def restore_files(
     profile: str = "laptop",
     parameters: Mapping[str, Any] | None = None,
     voxel_size: float | None = None,
+    spread: int | None = None,
+    wedge_content: bool = False,
     seed: int = 0,
     device: str = "auto",
     record: Record | None = None,
@@ -50,11 +60,16 @@ def restore_files(
 
     Args:
         tomogram, or even and odd, or tilt_series with tilt_file and thickness: the input.
+        tilt_range: first and last tilt of a tomogram in degrees, `TILT_STEP` between tilts, in place of tilt_file.
         filter: of the reconstruction to make, or of that which made the tomogram, as in
             :func:`cryostudy.data.from_files`.
         method: its name, by default `METHOD`, or `PAIRED` where halves are given; not with `denoiser`, which knows its
             own.
         parameters: hyper-parameters of the method to change.
+        spread: how many seeds, from `seed` on, are trained for `OUT_spread.mrc`, the deviation of each voxel over
+            their restorations (:func:`cryostudy.trust.spread`). The output stays that of the first.
+        wedge_content: write `OUT_filled.mrc`, the part of each voxel that was filled in
+            (:func:`cryostudy.trust.wedge_content`).
         record: of a chapter that adds its own; default: a new one, written beside the output.
     Returns:
         The output's path and what was read.
@@ -77,12 +92,22 @@ def restore_files(
         raise InputError(
             "no input: give a tomogram, or --even and --odd, or --tilt-series, --tilt-file and --thickness"
         )
+    angles = tilt_file if tilt_range is None else angles_of_range(*tilt_range)
+    if tilt_file is not None and tilt_range is not None:
+        raise InputError("--tilt-file and --tilt-range both give the tilt angles; leave one out")
     if tilt_series is not None and (tilt_file is None or thickness is None):
         raise InputError(f"{tilt_series}: a tilt series needs --tilt-file and --thickness too")
     if tilt_series is None and thickness is not None:
         raise InputError("--thickness is that of the reconstruction of a --tilt-series; leave it out")
-    if tilt_series is None and (tilt_file is None) != (filter is None):
-        raise InputError("--tilt-file and --filter say together how a tomogram was reconstructed; give both or neither")
+    if tilt_series is None and filter is not None and angles is None:
+        raise InputError("--filter says nothing without the tilt angles; give --tilt-file or --tilt-range too")
+    if wedge_content and angles is None:
+        raise InputError("--wedge-content needs the tilt angles; give --tilt-file or --tilt-range too")
+    if spread is not None and (spread < 2 or ready is not None):
+        raise InputError(
+            f"--spread {spread}: give 2 seeds or more" if ready is None
+            else "--spread trains networks of several seeds; leave it out with --denoiser"
+        )  # fmt: skip
     if tilt_series is None and images[0].suffix.lower() in (".st", ".ali"):
         raise InputError(
             f"{images[0]}: by its name a tilt stack; give it as --tilt-series, or rename a tomogram to .mrc"
@@ -93,16 +118,22 @@ def restore_files(
     if own:
         check_earlier(target, method)
     work = target.with_name(f"{target.name}.cryostudy")
+    maps = {name: beside(target, name) for name, asked in (("spread", spread), ("filled", wedge_content)) if asked}
+    for path in maps.values():
+        io.check_output(path, inputs)
+        if path.exists() and not target.exists() and not work.exists():
+            raise InputError(f"{path}: exists, and is no earlier output of this command; choose another --out")
     if ready is None and work.exists() and not work.is_dir():
         raise InputError(f"{work}: this file has the name of the folder for the denoiser; choose another --out")
     with busy("read", progress):
         acquisition = data.from_files(
-            tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=tilt_file, voxel_size=voxel_size,
+            tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=angles, voxel_size=voxel_size,
             thickness=thickness, filter=filter,
         )  # fmt: skip
     if ready is None:
         chosen.check(acquisition)
-    needed = 4 * acquisition.full.size + SPARE
+    warn_of_guessed_noise(chosen.parameters(), acquisition)
+    needed = 4 * acquisition.full.size * (1 + len(maps)) + SPARE
     with disk_errors(target, needed):
         check_space(target.resolve(), needed)
     if not acquisition.voxel_size:
@@ -110,21 +141,40 @@ def restore_files(
 
     if record is None:
         given = {"method": method, **chosen.parameters()}
+        given |= {"tilt_range": list(tilt_range)} if tilt_range else {}
         scale = profile if ready is None else "-"
         record = records.start(target.stem, parameters=given, profile=scale, seed=seed, device=device, inputs=inputs)
     record.data(acquisition)
     began = time.monotonic()
-    fitted = ready or artefacts.fitted(chosen, acquisition, seed=seed, device=device, folder=work, progress=progress)
+    seeds = range(seed, seed + (spread or 1))
+    fits = [ready] if ready else [
+        artefacts.fitted(chosen, acquisition, seed=s, device=device, folder=work, progress=progress) for s in seeds
+    ]  # fmt: skip
+    fitted = fits[0]
     trained = time.monotonic()
     used = fitted.method.parameters()  # with what the method itself chose
     record.content["parameters"].update({k: v for k, v in used.items() if v != chosen.parameters()[k]})
     label = f"cryostudy {method} {profile} seed {seed}" if denoiser is None else f"cryostudy {method} {denoiser.name}"
-    header: dict[str, Any] = {"like": like, "voxel_size": acquisition.voxel_size or None, "label": label}
+    header: dict[str, Any] = {"like": like, "voxel_size": acquisition.voxel_size or None, "protect": inputs}
+
+    def write_maps(restored: NDArray[np.float32]) -> None:
+        """Before the output has its name, so that a run cut short here can be repeated."""
+        others = (f.restore(acquisition, device=device, progress=progress) for f in fits[1:])
+        for name, path in maps.items():
+            found = trust.spread(itertools.chain([restored], others)) if name == "spread" else (
+                trust.wedge_content(restored, acquisition.tilt_angles or ())
+            )  # fmt: skip
+            io.write_volume(path, found, label=f"{label}: {name}", **header)
+            record.add(method, {f"{name}_mean": round(float(found.mean(dtype=np.float64)), 4)})
+
     if target.suffix.lower() in PACKED:
-        io.write_volume(target, fitted(acquisition.full, device=device, progress=progress), protect=inputs, **header)
+        restored = fitted.restore(acquisition, device=device, progress=progress)
+        write_maps(restored)
+        io.write_volume(target, restored, label=label, **header)
     else:
-        with io.create_volume(target, acquisition.full.shape, protect=inputs, **header) as array:
-            fitted(acquisition.full, out=array, device=device, progress=progress)
+        with io.create_volume(target, acquisition.full.shape, label=label, **header) as array:
+            fitted.restore(acquisition, out=array, device=device, progress=progress)
+            write_maps(array)
     history = fitted.history
     strengths = {name: value for name, value in fitted.state.items() if value.ndim == 0 and value.is_floating_point()}
     record.add(method, {
@@ -138,19 +188,23 @@ def restore_files(
     return target, acquisition
 
 
-def check_earlier(target: Path, method: str) -> None:
-    """Refuse a target that is not an earlier output of this command with this method."""
-    if not target.exists():
+def angles_of_range(first: float, last: float) -> tuple[float, ...]:
+    """Tilt angles from the first to the last, about `TILT_STEP` degrees apart.
+
+    Raises:
+        InputError: a range that is empty or beyond ±90 degrees.
+    """
+    if not -90 <= first < last <= 90:
+        raise InputError(f"--tilt-range {first:g} {last:g}: give the lowest and the highest tilt, within ±90°")
+    return tuple(map(float, np.linspace(first, last, round((last - first) / TILT_STEP) + 1)))
+
+
+def warn_of_guessed_noise(parameters: Mapping[str, Any], acquisition: Acquisition) -> None:
+    """Say so where a method that samples the noise of a reconstruction is told the tilts and not the filter."""
+    if "source" not in parameters or acquisition.tilt_angles is None or acquisition.filter is not None:
         return
-    try:
-        before = json.loads(target.with_name(f"{target.name}.json").read_text())["parameters"]["method"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{target}: exists, and is no earlier output of this command; choose another --out") from None
-    if before != method:
-        raise InputError(f"{target}: exists, restored by {before}; choose another --out")
-
-
-def default_output(path: Path, method: str) -> Path:
-    """INPUT_METHOD.mrc beside the input."""
-    stem = path.name.removesuffix(".gz").removesuffix(".bz2").rsplit(".", 1)[0]
-    return path.with_name(f"{stem}_{method}.mrc")
+    if resolved(acquisition, parameters["source"]) == "background":
+        warnings.warn(
+            "without --filter the noise is read off the quietest parts of the tomogram; give the filter of its "
+            "reconstruction if you know it", stacklevel=3,
+        )  # fmt: skip
