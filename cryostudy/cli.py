@@ -177,10 +177,18 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: cryostudy grid --condition shrec-awgn-0.1 --method bm4d recorrupted",
     )  # fmt: skip
     add_profile(p)
+    p.add_argument("--paired", action="store_true",
+                   help="the methods with two halves or a filled wedge against SNR and seeds (Figure 5 of paper 004) "
+                   "instead; chapter 29 reads the records")  # fmt: skip
     p.add_argument("--condition", nargs="+", default=[], help="(default: all; a wrong name lists them)")
-    p.add_argument("--method", nargs="+", default=[], help="(default: all of `cryostudy methods`)")
+    p.add_argument(
+        "--method",
+        nargs="+",
+        default=[],
+        help="(default: all of `cryostudy methods`; with --paired the six of chapter 29)",
+    )
     add_seed_and_device(p)
-    p.set_defaults(run=grid)
+    p.set_defaults(run=run_grid)
 
     p = commands.add_parser(
         "fetch", help="download a data set", description="Download a data set and check its SHA-256."
@@ -265,12 +273,19 @@ def chapter(a: argparse.Namespace) -> None:
     print(run_chapter(a.name, a.profile, given(a), a.out))
 
 
-def grid(a: argparse.Namespace) -> None:
+def run_grid(a: argparse.Namespace) -> None:
     """`cryostudy grid`."""
     with busy("start"):  # torch alone takes seconds to import
-        from cryostudy.grid import run
+        from cryostudy import grid, paired
 
-    for path in run(a.profile, a.condition, a.method, seed=a.seed, device=a.device):
+    if a.paired and a.seed:
+        raise InputError(f"--seed {a.seed}: the paired grid has seeds of its own; leave it out")
+    found = (
+        paired.run(a.profile, a.condition, a.method, device=a.device)
+        if a.paired
+        else grid.run(a.profile, a.condition, a.method, seed=a.seed, device=a.device)
+    )
+    for path in found:
         print(path)
 
 

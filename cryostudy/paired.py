@@ -26,6 +26,7 @@ SNRS = {"paired-2": 1 / 2, "paired-4": 1 / 4, "paired-6": 1 / 6}
 METHODS = ("noise2noise", "recorrupted", "isonet", "deepdewedge", "recorrupted_wedge", "blind_wedge")
 SIDES = {"smoke": 40, "laptop": 96, "gpu": 256}
 STEPS = {"smoke": 6, "laptop": 400}  # of every method; on a GPU the papers' numbers
+METRICS = ("cc", "cc_outside", "cc_inside", "fsc", "fsc_inside")
 SEEDS = 3  # of specimen, noise and training together
 
 

@@ -430,7 +430,7 @@ def test_commands_that_mean_nothing(refused):
 
 
 def test_divergence_is_one_line(tomogram, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("cryostudy.methods.recorrupted.loss", lambda *_: {"total": torch.tensor(torch.nan)})
+    monkeypatch.setattr("cryostudy.methods.recorrupted.Recorrupted.loss", lambda *_: {"total": torch.tensor(torch.nan)})
     code, said, complaint = run("restore", tomogram, "--profile", "smoke", "--out", tmp_path / "out.mrc")
     assert code == 2 and said == "" and complaint.count("\n") == 1
     assert "training stopped at step 0: the loss is nan" in complaint and "Lower the learning rate" in complaint

@@ -27,7 +27,7 @@ State = dict[str, Tensor]
 REMEDIES = {
     "halves": "two half-tomograms, --even and --odd",
     "tilt_series": "the tilt stack, --tilt-series with --tilt-file and --thickness",
-    "tilt_angles": "the tilt angles, --tilt-file",
+    "tilt_angles": "the tilt angles, --tilt-file or --tilt-range",
 }
 
 

@@ -35,6 +35,16 @@ class Networked(Learned):
     levels: int = 3
     objective: str = "l2"
 
+    @property
+    def multiple(self) -> int:  # type: ignore[override]
+        """Tiles start on the coarsest grid of the network."""
+        return 2**self.levels
+
+    @property
+    def halo(self) -> int:  # type: ignore[override]
+        """How far a voxel's value reaches in a U-Net: two convolutions a level, down and up, and the interpolation."""
+        return 7 * 2**self.levels - 4
+
     def network(self) -> nn.Module:
         return build(self.architecture, self.channels, self.levels)
 

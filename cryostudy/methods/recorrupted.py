@@ -16,14 +16,13 @@ from cryostudy import noise
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.methods.base import Denoiser
-from cryostudy.methods.learned import Learned
+from cryostudy.methods.networked import Networked
 from cryostudy.methods.standardise import Standardised
-from cryostudy.models import UNet
 from cryostudy.training import Batch, Terms
 
 
 @dataclass(frozen=True)
-class Recorrupted(Learned):
+class Recorrupted(Networked):
     r"""Train on pairs :math:`(y + \alpha n, y - n / \alpha)` of the noisy volume y and fresh samples n of its noise.
 
     Where n has the covariance of the noise of y, and both are Gaussian, the two have independent noise (`pang2021`,
@@ -42,28 +41,18 @@ class Recorrupted(Learned):
     summary: ClassVar[str] = "recorrupted pairs with the reconstruction's own noise"
     paper: ClassVar[str] = "Pang et al. 2021; here"
     cost: ClassVar[str] = "trains a minute"
-    scales: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {"channels": 4, "patch": 24, "batch": 1, "steps": 20, "learning_rate": 3e-3, "train_voxels": 2**18},
-        "laptop": {"channels": 16, "patch": 32, "batch": 2, "steps": 400, "learning_rate": 1.5e-3,
-                   "train_voxels": 2**22},
-    }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {
-        **Learned.limits, "alpha": (0.05, 20), "level_scale": (0.01, 100), "samples": (1, 1000)
+        **Networked.limits, "alpha": (0.05, 20), "level_scale": (0.01, 100), "samples": (1, 1000)
     }  # fmt: skip
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        **Learned.choices, "source": ("auto", "tilt_series", "halves", "volume", "background")
+        **Networked.choices, "source": ("auto", "tilt_series", "halves", "volume", "background")
     }  # fmt: skip
 
-    channels: int = 64
-    levels: int = 2
     alpha: float = 1.0
     source: str = "auto"
     level_scale: float = 1.0
     white: bool = False
     samples: int = 4
-
-    def network(self) -> UNet:
-        return UNet(self.channels, self.levels)
 
     def fit(
         self,
@@ -97,9 +86,14 @@ class Recorrupted(Learned):
 
         # Mirrored after the noise is added: with an asymmetric tilt range a mirrored crop has mirrored noise.
         return replace(self, source=source).learn(
-            acquisition, (noisy,), loss, pairs=pairs, mirror=False, seed=seed, device=device, folder=folder,
+            acquisition, (noisy,), self.loss, pairs=pairs, mirror=False, seed=seed, device=device, folder=folder,
             progress=progress,
         )  # fmt: skip
+
+    def loss(self, network: nn.Module, batch: Batch) -> Terms:
+        """The objective between the network's output for one of the pair and the other."""
+        first, second = batch
+        return {"total": self.distance(network(first), second, None)}
 
     @staticmethod
     def crop(noises: list[Tensor], sides: tuple[int, ...], generator: Generator) -> Tensor:
@@ -114,12 +108,6 @@ class Recorrupted(Learned):
 def flip(generator: Generator) -> bool:
     """Heads or tails."""
     return bool(torch.randint(2, (), generator=generator))
-
-
-def loss(network: nn.Module, batch: Batch) -> Terms:
-    """Mean squared difference between the network's output for one of the pair and the other."""
-    first, second = batch
-    return {"total": (network(first) - second).square().mean()}
 
 
 def resolved(acquisition: Acquisition, source: str) -> str:

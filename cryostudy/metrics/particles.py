@@ -52,7 +52,7 @@ def particle_fsc(
 
 
 def inside_wedge(volume: Volume, angles: Sequence[float]) -> Volume:
-    """The part of a volume (z, y, x) inside the missing wedge of these tilts (degrees): what only filling puts there."""
+    """The part of a volume (z, y, x) in the missing wedge of these tilts (degrees): what only filling puts there."""
     sides = tuple(volume.shape)
     spectrum = torch.fft.rfftn(torch.from_numpy(np.asarray(volume, np.float64)))
     return torch.fft.irfftn(spectrum * ~wedge_mask(sides, angles, rfft=True), s=sides).numpy()
