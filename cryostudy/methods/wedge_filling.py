@@ -56,8 +56,8 @@ class WedgeFilling(Networked):
 
     needs: ClassVar[tuple[str, ...]] = ("tilt_angles",)
     scales: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {**Networked.scales["smoke"], "patch": 24},
-        "laptop": {**Networked.scales["laptop"], "patch": 40, "steps": 500},
+        "smoke": Networked.scales["smoke"],
+        "laptop": {**Networked.scales["laptop"], "learning_rate": 5e-4},
     }
     limits: ClassVar[dict[str, tuple[float, float]]] = {**Networked.limits, "wedge_weight": (0, 1000)}
 
