@@ -16,10 +16,14 @@ rule all:
         expand(f"{RUNS}/{{name}}.ipynb", name=CHAPTERS),
 
 
-# A benchmark reads the records of the method chapters, so it comes after them, and those of the published grid.
+# A benchmark reads the records of the method chapters, so it comes after them, and those of the published grids. The
+# chapters on halves and the wedge find what chapter 17, and those on the wedge what chapter 21 has trained.
+GRIDS = sorted(map(str, Path("data/results/grid").glob("*.json")))
 READS = {
-    "19_single_volume_benchmark": [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if "02" <= name < "19"]
-    + sorted(map(str, Path("data/results/grid").glob("*.json")))
+    "19_single_volume_benchmark": [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if "02" <= name < "19"] + GRIDS,
+    "29_paired_benchmark": GRIDS,
+    "22_isonet": [f"{RUNS}/21_deepdewedge.ipynb"],
+    **{name: [f"{RUNS}/17_recorrupted.ipynb"] for name in CHAPTERS if name[:2] in ("20", "21", "23", "24", "25")},
 }
 
 
