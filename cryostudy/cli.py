@@ -112,19 +112,29 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(run=restore)
 
     p = commands.add_parser(
-        "train", help="train a denoiser on simulated specimens",
-        description="Train a supervised method (dncnn, ffdnet, vnet) on simulated specimens, noisy and clean; no "
-        "tomogram is needed. Apply it with `cryostudy restore --denoiser`. A training run cut short goes on where it "
-        "was. Specimens have voxels of 10 Å: bin the tomogram to about that.",
-        epilog="example: cryostudy train dncnn --out dncnn.pt --noise ddw --level 0.1 1",
+        "train", help="train a denoiser on simulated specimens, or on several tomograms together",
+        description="Train a supervised method (dncnn, ffdnet, vnet) on simulated specimens (10 Å per voxel), noisy "
+        "and clean; no tomogram is needed. Or train one network on several tomograms (recorrupted_wedge, blind_wedge) "
+        "or pairs of halves (noise2noise, topaz, deepdewedge). Apply it with `cryostudy restore --denoiser`. A run "
+        "cut short goes on where it was.",
+        epilog="examples: cryostudy train dncnn --out dncnn.pt --noise ddw --level 0.1 1; cryostudy train deepdewedge "
+        "--out ddw.pt --even a_even.mrc b_even.mrc --odd a_odd.mrc b_odd.mrc --tilt-range -60 60",
     )  # fmt: skip
-    p.add_argument("method", help="the method: dncnn, ffdnet or vnet")
+    p.add_argument("method", help="the method, see above")
+    p.add_argument("--tomogram", type=Path, nargs="+", default=[], help="tomograms to train on")
+    p.add_argument("--even", type=Path, nargs="+", default=[], help="half-tomograms to train on")
+    p.add_argument("--odd", type=Path, nargs="+", default=[], help="the other halves, in the same order")
     p.add_argument("--out", type=Path, required=True, help="the denoiser to write (.pt); must not exist yet")
     p.add_argument("--noise", help="ddw, awgn, poisson, mixture or white (default: the method's, ddw)")
     p.add_argument("--level", type=float, nargs="+",
                    help="SNR for ddw and white, sigma for awgn ...; one, or the lowest and the highest "
                    "(default: half to twice the level of `cryostudy simulate`)")  # fmt: skip
-    p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc (default: ±60° in steps of 2°)")
+    p.add_argument("--tilt-file", type=Path, nargs="+", default=[],
+                   help="tilt angles: .tlt, .rawtlt or .mdoc; one for all, or one for each tomogram (to simulate: "
+                   "default ±60° in steps of 2°)")  # fmt: skip
+    p.add_argument("--tilt-range", type=float, nargs=2, metavar=("MIN", "MAX"),
+                   help="of the tomograms, degrees, in place of --tilt-file")  # fmt: skip
+    p.add_argument("--filter", help="ramp, hamming, sirt-like or none: of the tomograms' reconstruction")
     add_profile(p)
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
@@ -231,8 +241,9 @@ def train(a: argparse.Namespace) -> None:
         from cryostudy.commands.train import train_denoiser
 
     print(train_denoiser(
-        a.method, a.out, noise=a.noise, levels=a.level, tilt_file=a.tilt_file, profile=a.profile, parameters=given(a),
-        seed=a.seed, device=a.device,
+        a.method, a.out, noise=a.noise, levels=a.level, tilt_files=a.tilt_file, tomograms=a.tomogram, even=a.even,
+        odd=a.odd, tilt_range=a.tilt_range, filter=a.filter, profile=a.profile, parameters=given(a), seed=a.seed,
+        device=a.device,
     ))  # fmt: skip
 
 
