@@ -75,7 +75,7 @@ class IsoNet(Networked):
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {**Networked.scales["smoke"], "margin": 8, "iterations": 4, "noise_start": 3, "noise_step": 0.2,
                   "noise_every": 1},
-        "laptop": {**Networked.scales["laptop"], "patch": 40, "steps": 240, "margin": 8, "iterations": 6,
+        "laptop": {**Networked.scales["laptop"], "patch": 40, "steps": 180, "margin": 8, "iterations": 6,
                    "noise_start": 3, "noise_step": 0.2, "noise_every": 2},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {
