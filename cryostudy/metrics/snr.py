@@ -17,7 +17,8 @@ def snr(volume: Volume, signal: Sequence[Box], background: Sequence[Box], *, squ
 
     .. math:: \mathrm{SNR} = \frac{10}{N} \sum_i \log_{10} (\mu_s^i - \mu_b^i)^2 - \log_{10} v_b^i
 
-    with means :math:`\mu` and the background's variance v. No measure of truth: filters that smooth too much have the highest.
+    with means :math:`\mu` and the background's variance v. No measure of truth: too much
+    smoothing raises it.
 
     Args:
         volume: (z, y, x). signal, background: boxes, pair by pair.
