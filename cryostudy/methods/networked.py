@@ -37,13 +37,16 @@ class Networked(Learned):
 
     @property
     def multiple(self) -> int:  # type: ignore[override]
-        """Tiles start on the coarsest grid of the network."""
-        return 2**self.levels
+        """Tiles start on the coarsest grid of the network, or where its windows do."""
+        return {"msdnet": 1, "scunet": 4 * 2**self.levels, "swinunetr": 32}.get(self.architecture, 2**self.levels)
 
     @property
     def halo(self) -> int:  # type: ignore[override]
-        """How far a voxel's value reaches in a U-Net: two convolutions a level, down and up, and the interpolation."""
-        return 7 * 2**self.levels - 4
+        """How far a voxel's value reaches in a U-Net: two convolutions a level, down and up, and the interpolation.
+
+        The others reach further, or everywhere; tiles that overlap by more than this would be mostly overlap.
+        """
+        return 7 * 2 ** min(self.levels, 3) - 4
 
     def network(self) -> nn.Module:
         return build(self.architecture, self.channels, self.levels)
