@@ -303,12 +303,19 @@ def run_grid(a: argparse.Namespace) -> None:
 def fetch(a: argparse.Namespace) -> None:
     """`cryostudy fetch`."""
     from cryostudy import data
+    from cryostudy.simulate.registry import registry
 
+    group = "ribosomes"  # many small files of which nobody wants one alone
+    members = {name: item for name, item in registry().items() if item["group"] == group}
     if a.name is None:
         for name, description in data.data_sets().items():
-            print(f"{name:12} {description}")
+            if name not in members:
+                print(f"{name:12} {description}")
+        size, licence = sum(item["size"] for item in members.values()) / 1e6, next(iter(members.values()))["licence"]
+        print(f"{group:12} tilt images of 40 real ribosomes: {len(members)} files ({licence}, {size:.1f} MB)")
     else:
-        print(data.fetch(a.name))
+        for name in members if a.name == group else [a.name]:
+            print(data.fetch(name))
 
 
 def given(a: argparse.Namespace) -> dict[str, Any]:

@@ -608,7 +608,8 @@ def test_methods_are_listed_with_their_needs(run):
 
 def test_data_sets_are_listed(run):
     code, said, _ = run("fetch")
-    assert code == 0 and "MB)" in said
+    names = [line.split()[0] for line in said.splitlines()]
+    assert code == 0 and "MB)" in said and "ribosomes" in names and "ribosome-average" not in names
 
 
 @pytest.mark.parametrize(
