@@ -202,6 +202,23 @@ def test_a_run_cut_short_ends_as_an_undisturbed_one_to_the_bit(recording, fitted
         assert torch.equal(value, resumed.state[name])
 
 
+def test_the_last_weights_are_kept_and_found_again(recording, fitted, tmp_path, monkeypatch):
+    seen = {}
+    optimise = IsoNet.optimise
+
+    def watched(self, *arguments, **options):
+        found = optimise(self, *arguments, **options)
+        seen["last"] = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
+        return found
+
+    monkeypatch.setattr(IsoNet, "optimise", watched)
+    first, again = (SMALL.fit(recording, seed=3, device="cpu", folder=tmp_path, progress=False) for _ in range(2))
+    assert first.history.best_step == again.history.best_step == 8
+    for name, value in fitted.state.items():
+        assert torch.equal(value, first.state[name]) and torch.equal(value, again.state[name])
+        assert torch.equal(value, seen["last"][name])
+
+
 def test_other_seed_other_weights(recording, fitted):
     other = SMALL.fit(recording, seed=4, device="cpu", progress=False)
     assert any(not torch.equal(value, other.state[name]) for name, value in fitted.state.items())

@@ -61,10 +61,10 @@ class IsoNet(Networked):
     `deconvolve` puts :class:`~cryostudy.methods.wiener.Wiener` before all of this, with its `falloff` (None: chosen
     from the tomogram), `snr` and `defocus`, whatever CTF there is undone.
 
-    The held-out loss is taken at one corruption throughout, that of the last iteration, against the raw held-out part
-    outside its turned wedge: it compares weights of different iterations, which the training loss does not. No sound
-    rule to stop is known (paper 004, Appendix C.3), and noise that is in input and target alike goes unpunished here
-    too.
+    The last weights are kept, for no sound rule to stop is known (paper 004, Appendix C.3). The held-out loss is logged
+    only. It is taken at one corruption throughout, that of the last iteration, against the raw held-out part outside
+    its turned wedge, so that it compares weights of different iterations, which the training loss does not; noise that
+    is in input and target alike goes unpunished in both.
     """
 
     name: ClassVar[str] = "isonet"
@@ -159,13 +159,23 @@ class IsoNet(Networked):
                 true = torch.tensor(np.asarray(truth[self.region(whole.shape)][held_out], np.float32))
                 corners = patch_positions(tuple(part.shape), self.patch, limit=CHECKS, seed=seed)
                 truths = [tuple(crop(v, c, self.patch)[None, None] for v in (part, true)) for c in corners]
+        last: State = {}
+
+        def loss(model: nn.Module, batch: Batch) -> Terms:
+            if len(batch) > 2:  # held out; the last time this is with the last weights
+                last.update({name: value.cpu().clone() for name, value in network.state_dict().items()})
+            return self.loss(model, batch)
+
         data = (acquisition.full.shape, angles, float(volume.double().mean()), float(volume.double().square().mean()))
         fitted = self.optimise(
-            self.loss, draw, checks, truths, data=data, network=network, seed=seed, device=device, folder=folder,
+            loss, draw, checks, truths, data=data, network=network, seed=seed, device=device, folder=folder,
             progress=progress,
         )  # fmt: skip
-        weights = {name: value for name, value in fitted.state.items() if name != "filled"}
-        return replace(fitted, state=weights | own)
+        assert fitted.history is not None
+        if checks and not last and folder:  # a finished run, found again
+            last = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)["network"]
+        weights = {name: value for name, value in (last or fitted.state).items() if name != "filled"}
+        return Denoiser(self, weights | own, replace(fitted.history, best_step=fitted.history.step))
 
     def pairs(
         self, volume: Tensor, points: Tensor, rotations: Tensor, angles: Sequence[float]
