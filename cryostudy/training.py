@@ -84,6 +84,7 @@ def train(
     watch: Callable[[nn.Module], float] | None = None,
     validate_every: int = 50,
     patience: int | None = None,
+    keep_last: bool = False,
     device: str = "auto",
     precision: str = "32-true",
     folder: Path | None = None,
@@ -101,6 +102,7 @@ def train(
         validate: network -> loss on held-out data (lower is better), every `validate_every` steps and at the end; the
             weights of the best are kept, the last of those that are alike. Without it the last weights are.
         watch: network -> correlation with the truth, logged as `cc_clean` at each validation; it chooses nothing.
+        keep_last: keep the last weights all the same; `validate` is then only logged.
         patience: stop after so many validations without improvement.
         folder: where `checkpoint.pt` (every 30 s, on Ctrl-C, at the end) and `log.csv` go. A checkpoint found there
             is resumed if it was made with the same `key`, and ignored otherwise.
@@ -209,7 +211,7 @@ def train(
         raise
     finally:
         bar.close()
-    if not validate:
+    if not validate or keep_last:
         good, history.best_step = copy.deepcopy(network.state_dict()), history.step
     history.stopped = history.stopped or "all steps done"
     save()

@@ -72,6 +72,7 @@ class IsoNet(Networked):
     paper: ClassVar[str] = "Liu et al. 2022"
     cost: ClassVar[str] = "trains minutes"
     needs: ClassVar[tuple[str, ...]] = ("tilt_angles",)
+    keep_last: ClassVar[bool] = True
     scales: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {**Networked.scales["smoke"], "margin": 8, "iterations": 4, "noise_start": 3, "noise_step": 0.2,
                   "noise_every": 1},
@@ -159,23 +160,13 @@ class IsoNet(Networked):
                 true = torch.tensor(np.asarray(truth[self.region(whole.shape)][held_out], np.float32))
                 corners = patch_positions(tuple(part.shape), self.patch, limit=CHECKS, seed=seed)
                 truths = [tuple(crop(v, c, self.patch)[None, None] for v in (part, true)) for c in corners]
-        last: State = {}
-
-        def loss(model: nn.Module, batch: Batch) -> Terms:
-            if len(batch) > 2:  # held out; the last time this is with the last weights
-                last.update({name: value.cpu().clone() for name, value in network.state_dict().items()})
-            return self.loss(model, batch)
-
         data = (acquisition.full.shape, angles, float(volume.double().mean()), float(volume.double().square().mean()))
         fitted = self.optimise(
-            loss, draw, checks, truths, data=data, network=network, seed=seed, device=device, folder=folder,
+            self.loss, draw, checks, truths, data=data, network=network, seed=seed, device=device, folder=folder,
             progress=progress,
         )  # fmt: skip
-        assert fitted.history is not None
-        if checks and not last and folder:  # a finished run, found again
-            last = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)["network"]
-        weights = {name: value for name, value in (last or fitted.state).items() if name != "filled"}
-        return Denoiser(self, weights | own, replace(fitted.history, best_step=fitted.history.step))
+        weights = {name: value for name, value in fitted.state.items() if name != "filled"}
+        return replace(fitted, state=weights | own)
 
     def pairs(
         self, volume: Tensor, points: Tensor, rotations: Tensor, angles: Sequence[float]

@@ -29,7 +29,7 @@ class Learned(Method):
 
     A subclass sets `scales`, overrides defaults, and defines :meth:`network` and `fit`, which calls :meth:`learn`.
     `halo` and `multiple` are what :func:`cryostudy.inference.tiled` must know of its network, `tile` the largest side
-    that fits a laptop's memory.
+    that fits a laptop's memory. `keep_last`: where the held-out loss is no guide, the last weights are kept.
 
     `patch` (voxels), `batch`, `steps`, `learning_rate`, `betas`, `decay` (to zero along a half cosine), `patience`
     (validations) and `precision` are those of :func:`cryostudy.training.train`. `train_voxels` bounds the (central)
@@ -39,6 +39,7 @@ class Learned(Method):
     tile: ClassVar[int] = 128
     halo: ClassVar[int] = 24
     multiple: ClassVar[int] = 4
+    keep_last: ClassVar[bool] = False
     limits: ClassVar[dict[str, tuple[float, float]]] = {
         **dict.fromkeys(("channels", "levels", "blocks", "batch", "epochs", "steps", "patience"), (1, 10**9)),
         "patch": (8, 10**4), "train_voxels": (8**3, 10**12), "learning_rate": (0, 10), "betas": (0, 0.99999),
@@ -171,7 +172,7 @@ class Learned(Method):
             network, loss, draw,
             steps=count, learning_rate=self.learning_rate, betas=self.betas, decay=self.decay,
             validate=validate if checks else None, watch=watch if truths else None, validate_every=max(1, count // 20),
-            patience=self.patience, device=device, precision=self.precision, folder=folder,
+            patience=self.patience, keep_last=self.keep_last, device=device, precision=self.precision, folder=folder,
             key=repr((self, seed, *data)), progress=progress,
         )  # fmt: skip
         return Denoiser(self, {name: value.cpu() for name, value in network.state_dict().items()}, history)
