@@ -139,7 +139,7 @@ def spectra(volumes: Volumes, *, voxel_size: float = 0.0, caption: str = "", wid
                           cmap="magma", aspect="equal")  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel(f"$k_x$ (1/{'Å' if voxel_size else 'voxel'})")
-        ticks = [-nyquist / 2, nyquist / 2]
+        ticks = [-nyquist / 2, nyquist / 2] if width / len(volumes) > 1.5 else [0.0]  # as many as have room
         ax.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
         ax.set_yticks(*((ticks, [f"{tick:.2g}" for tick in ticks]) if ax is axes[0, 0] else ([],)))
     axes[0, 0].set_ylabel(f"$k_z$ (1/{'Å' if voxel_size else 'voxel'})")
@@ -199,8 +199,10 @@ def learning_curves(histories: Mapping[str, History], *, caption: str = "") -> F
             twin.spines["right"].set_visible(True)
             handles += twin.plot(steps, true, ":", color=COLOURS[2], label="truth (right axis)")
             labels.append("truth (right axis)")
-            twin.set_ylabel("CC with the clean volume", color=COLOURS[2])
-        ax.legend(handles, labels, fontsize=8)
+            twin.set_ylabel("CC with the truth", color=COLOURS[2])
+    # Above the panels: inside, it would lie on one curve or another.
+    figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3 if len(histories) == 1 else 5,
+                  fontsize=8)  # fmt: skip
     if caption:
         note(figure, caption)
     return figure
