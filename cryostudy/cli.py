@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import inspect
 import os
 import re
 import sys
@@ -250,7 +251,7 @@ def train(a: argparse.Namespace) -> None:
 def list_methods(a: argparse.Namespace) -> None:
     """`cryostudy methods`."""
     from cryostudy import PROFILES
-    from cryostudy.methods import available, get
+    from cryostudy.methods import Method, available, get
 
     if a.name is None:
         for name, method in available().items():
@@ -259,10 +260,16 @@ def list_methods(a: argparse.Namespace) -> None:
             print(f"{name:20} {method.summary}{paper}; needs {needs}, {method.cost}")
         return
     method = get(a.name)
-    print(f"{a.name}: {method.summary}\n\n{'parameter':18}" + "".join(f"{profile:>28}" for profile in PROFILES))
+    needs = ", ".join(need.replace("_", " ") for need in method.needs) or "one tomogram"
+    print(f"{a.name}: {method.summary}{f' [{method.paper}]' if method.paper else ''}; needs {needs}, {method.cost}\n")
+    for cls in (cls for cls in method.__mro__ if issubclass(cls, Method) and cls is not Method and cls.__doc__):
+        about = inspect.cleandoc(str(cls.__doc__)).partition("\nRaises:")[0].rstrip()
+        print(re.sub(r":\w+:`~?(?:cryostudy\.)?([^`]+)`", r"\1", about) + "\n")  # without the roles of Sphinx
+    print(f"{'parameter':18}" + "".join(f"{profile:>28}" for profile in PROFILES))
     columns = [method.at(profile).parameters() for profile in PROFILES]
     for parameter in columns[0]:
-        print(f"{parameter:18}" + "".join(f"{column[parameter]!s:>28}" for column in columns))
+        choices = f"  one of {', '.join(method.choices[parameter])}" if parameter in method.choices else ""
+        print(f"{parameter:18}" + "".join(f"{column[parameter]!s:>28}" for column in columns) + choices)
 
 
 def simulate(a: argparse.Namespace) -> None:

@@ -601,9 +601,13 @@ def test_methods_are_listed_with_their_needs(run):
     assert code == 0 and complaint == ""
     assert "gaussian" in [line.split()[0] for line in said.splitlines()] and "; needs one tomogram" in said
     code, said, _ = run("methods", "volume_shuffle")
-    header, *rows = said.splitlines()[2:]
+    lines = said.splitlines()
+    assert "[Liu et al. 2025" in lines[0] or "needs one tomogram" in lines[0]
+    header, *rows = lines[next(k for k, line in enumerate(lines) if line.startswith("parameter ")) :]
     assert code == 0 and header.split() == ["parameter", "smoke", "laptop", "gpu"]
     assert next(row.split() for row in rows if row.startswith("patch "))[1:] == ["27", "54", "108"]
+    said = run("methods", "deepdewedge")[1]
+    assert "`update_every`" in said and "`channels`" in said and "one of unet, msdnet, scunet, swinunetr" in said
 
 
 def test_data_sets_are_listed(run):
