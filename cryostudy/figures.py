@@ -139,7 +139,7 @@ def spectra(volumes: Volumes, *, voxel_size: float = 0.0, caption: str = "", wid
                           cmap="magma", aspect="equal")  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel(f"$k_x$ (1/{'Å' if voxel_size else 'voxel'})")
-        ticks = [-nyquist / 2, nyquist / 2] if width / len(volumes) > 1.5 else [0.0]  # as many as have room
+        ticks = [-nyquist / 2, nyquist / 2] if width / len(volumes) > 1.9 else [0.0]  # as many as have room
         ax.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
         ax.set_yticks(*((ticks, [f"{tick:.2g}" for tick in ticks]) if ax is axes[0, 0] else ([],)))
     axes[0, 0].set_ylabel(f"$k_z$ (1/{'Å' if voxel_size else 'voxel'})")
