@@ -6,7 +6,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from cryostudy.simulate.specimen import Specimen
-from cryostudy.tomography import Filter, reconstruct, split_even_odd
+from cryostudy.tomography import Filter, as_filter, reconstruct, split_even_odd
+
+__all__ = ["FILTERS", "Acquisition", "Halves", "as_filter", "geometry", "reconstructions"]
 
 FILTERS = ("ramp", "hamming", "sirt-like", "none")
 Halves = tuple[np.ndarray, np.ndarray]
@@ -43,11 +45,6 @@ class Acquisition:
         there = [f.name for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray | tuple | Specimen)]
         size = " x ".join(map(str, np.shape(self.full)))
         return f"Acquisition({self.name!r}, {size} voxels of {self.voxel_size:g} Å, has {', '.join(there)})"
-
-
-def as_filter(name: str | None) -> Filter | None:
-    """A reconstruction filter as `reconstruct` takes it, from the name that an acquisition keeps."""
-    return None if name == "none" else name  # type: ignore[return-value]
 
 
 def geometry(angles: Sequence[float], filter: Filter | None) -> str:

@@ -9,7 +9,7 @@ at a truth.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cryostudy.errors import InputError
 from cryostudy.fourier import multiplicity, radius
-from cryostudy.tomography import Filter, reconstruct
+from cryostudy.tomography import as_filter, reconstruct
 
 Volume = NDArray[np.float32]
 HIGH = 0.4  # cycles per voxel; beyond, noise outweighs what a specimen at this sampling holds
@@ -46,12 +46,7 @@ def fbp_noise(
     z, y, x = shape
     white = np.random.default_rng(seed).standard_normal((len(angles), y, width or x), dtype=np.float32)
     white *= np.broadcast_to(np.asarray(level, np.float32), len(angles))[:, None, None]
-    return np.asarray(reconstruct(white, angles, z, filter=named(filter), width=x))
-
-
-def named(filter: str) -> Filter | None:
-    """A filter by the name an acquisition carries."""
-    return None if filter == "none" else cast(Filter, filter)
+    return np.asarray(reconstruct(white, angles, z, filter=as_filter(filter), width=x))
 
 
 def level_of_series(series: Volume) -> NDArray[np.float64]:

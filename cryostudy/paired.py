@@ -54,8 +54,8 @@ def scores(volume: NDArray[np.float32], recording: Acquisition) -> dict[str, flo
     assert truth is not None and angles is not None and specimen is not None
     positions, size = [particle.position for particle in specimen.particles], recording.voxel_size
     found = {"cc": correlation(volume, truth), "cc_outside": correlation_outside_wedge(volume, truth, angles)}
-    found["cc_inside"] = correlation(inside_wedge(volume, angles), inside_wedge(truth, angles))
     inside = (inside_wedge(volume, angles), inside_wedge(truth, angles))
+    found["cc_inside"] = correlation(*inside)
     for name, (estimate, true) in {"fsc": (volume, truth), "fsc_inside": inside}.items():
         found[name] = min(particle_fsc(estimate, true, positions, voxel_size=size).resolution(0.143), 32 * size)
     return found

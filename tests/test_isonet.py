@@ -60,7 +60,7 @@ def test_noise_schedule_of_the_paper(iteration, level):
 
 def test_batches_follow_the_schedule_and_the_last_iteration_takes_the_rest(recording, monkeypatch):
     turns, seen = [], []
-    refilled = IsoNet.refilled
+    refilled = IsoNet.filled
 
     def counted(self, *arguments):
         turns.append(len(seen))
@@ -71,7 +71,7 @@ def test_batches_follow_the_schedule_and_the_last_iteration_takes_the_rest(recor
             seen.append((batch[0] - batch[1]).std().item())
         return {"total": (network(batch[0]) - batch[1]).abs().mean()}
 
-    monkeypatch.setattr(IsoNet, "refilled", counted)
+    monkeypatch.setattr(IsoNet, "filled", counted)
     monkeypatch.setattr(IsoNet, "loss", loss)
     # Noise far stronger than the specimen, so that its level is the deviation of what is to be undone.
     method = replace(
@@ -92,7 +92,7 @@ def test_filling_keeps_what_was_measured_and_takes_the_rest_from_the_network(sha
     raw, network = torch.randn(shape), nn.Conv3d(1, 1, 3, padding=1)
     with torch.no_grad():
         predicted = network(raw[None, None])[0, 0]
-    filled = torch.fft.rfftn(IsoNet().refilled(network, raw, ANGLES))
+    filled = torch.fft.rfftn(IsoNet().filled(network, raw, ANGLES))
     measured = wedge_mask(shape, ANGLES, rfft=True)
     torch.testing.assert_close(filled[measured], torch.fft.rfftn(raw)[measured], atol=1e-2, rtol=1e-3)
     torch.testing.assert_close(filled[~measured], torch.fft.rfftn(predicted)[~measured], atol=1e-2, rtol=1e-3)

@@ -12,7 +12,8 @@ from cryostudy import data, io, records
 from cryostudy.acquisition import Acquisition
 from cryostudy.commands.restore import angles_of_range
 from cryostudy.errors import InputError
-from cryostudy.methods import Denoiser, available, get
+from cryostudy.methods import available, get
+from cryostudy.methods.networked import Collective
 from cryostudy.methods.supervised import Supervised
 from cryostudy.simulate.noise import noise_level
 from cryostudy.training import choose_device
@@ -54,14 +55,14 @@ def train_denoiser(
     """
     cls = get(method)
     given = [*tomograms, *even, *odd]
-    if given and not hasattr(cls, "fit_all"):
-        known = ", ".join(name for name, other in available().items() if hasattr(other, "fit_all"))
+    if given and not issubclass(cls, Collective):
+        known = ", ".join(name for name, other in available().items() if issubclass(other, Collective))
         raise InputError(f"{method} does not train on several tomograms; use one of {known}")
     if not given and not issubclass(cls, Supervised):
         known = ", ".join(name for name, other in available().items() if issubclass(other, Supervised))
         raise InputError(
             f"{method} learns from the tomogram that it restores; use cryostudy restore, or one of {known}"
-            + ("; or give several tomograms" if hasattr(cls, "fit_all") else "")
+            + ("; or give several tomograms" if issubclass(cls, Collective) else "")
         )
     if given and (noise is not None or levels is not None):
         raise InputError("--noise and --level are those of simulated specimens; leave them out with tomograms")
@@ -89,8 +90,8 @@ def train_denoiser(
     for recording in recordings:
         record.data(recording)
     how: dict[str, Any] = {"seed": seed, "device": device, "folder": work, "progress": progress}
-    if given:
-        denoiser: Denoiser = chosen.fit_all(recordings, **how)  # type: ignore[attr-defined]
+    if isinstance(chosen, Collective):
+        denoiser = chosen.fit_all(recordings, **how)
     else:
         assert isinstance(chosen, Supervised)
         denoiser = chosen.fit_simulated(angles, **how)

@@ -146,10 +146,7 @@ class CryoSamba(Learned):
         device: str,
         progress: bool | None,
     ) -> NDArray[np.float32]:
-        with torch.random.fork_rng(devices=[]):  # its first weights are random, and thrown away
-            network = self.network().to(device)
-        network.load_state_dict(state)
-        network.eval()
+        network = self.trained(state, device)
         axes = self.usable(volume.shape)
         if out is None:
             out = np.zeros(volume.shape, np.float32)

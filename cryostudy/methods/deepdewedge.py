@@ -12,13 +12,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cryostudy.data import Acquisition
-from cryostudy.inference import tiled
 from cryostudy.io.aside import write_aside
 from cryostudy.methods.recorrupted import flip
 from cryostudy.methods.standardise import Standardised
 from cryostudy.methods.wedge_filling import Part, WedgeFilling
 from cryostudy.rotation import sharpened, turned
-from cryostudy.tomography import wedge_mask
 from cryostudy.training import Batch
 
 
@@ -69,17 +67,6 @@ class DeepDeWedge(WedgeFilling):
                 if kept:
                     write_aside(kept, partial(save, part.inputs))
             part.updates = due
-
-    def filled(self, network: nn.Module, volume: Tensor, angles: Sequence[float]) -> Tensor:
-        """A volume (z, y, x) whose missing wedge holds what the network makes of it; what was measured stays."""
-        made = tiled(
-            lambda tile: self.predict(network, tile), volume.cpu().numpy(), tile=self.tile, halo=self.halo, blend=8,
-            multiple=self.multiple, device=volume.device, progress=False,
-        )  # fmt: skip
-        sides = tuple(volume.shape)
-        measured = wedge_mask(sides, angles, rfft=True, device=volume.device)
-        made_spectrum = torch.fft.rfftn(torch.from_numpy(made).to(volume.device))
-        return torch.fft.irfftn(torch.where(measured, torch.fft.rfftn(volume), made_spectrum), s=sides)
 
 
 def save(tensor: Tensor, path: Path) -> None:

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cryostudy.inference import tiled
 from cryostudy.methods.base import State
 from cryostudy.methods.patches import box, patch_positions
 from cryostudy.methods.standardise import Standardised
@@ -71,14 +70,9 @@ class FFDNet(Supervised):
         device: str,
         progress: bool | None,
     ) -> NDArray[np.float32]:
-        network = self.network().to(device)
-        network.load_state_dict(state)
-        network.eval()
+        network = self.trained(state, device)
         level = torch.tensor([volume_deviation(volume)], device=device)
-        return tiled(
-            lambda x: network(x, level), volume.array(), out=out, tile=self.tile, halo=self.halo, blend=8,
-            multiple=self.multiple, device=device, progress=progress,
-        )  # fmt: skip
+        return self.tiles(lambda x: network(x, level), volume.array(), device, out, progress)
 
 
 def noise_deviation(volume: Tensor) -> Tensor:

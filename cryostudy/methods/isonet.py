@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,11 +17,10 @@ from torch import Generator, Tensor, nn
 from cryostudy.acquisition import Acquisition
 from cryostudy.content import Centres, content_mask
 from cryostudy.errors import InputError
-from cryostudy.inference import tiled
 from cryostudy.methods.base import Denoiser, State
 from cryostudy.methods.learned import CHECKS, generator
 from cryostudy.methods.networked import Networked
-from cryostudy.methods.patches import crop, hold_out, patch_positions
+from cryostudy.methods.patches import crop, hold_out
 from cryostudy.methods.standardise import Standardised
 from cryostudy.methods.wiener import Wiener
 from cryostudy.noise import fbp_noise
@@ -131,9 +129,7 @@ class IsoNet(Networked):
         raw = volume[box].contiguous()
         centres = Centres(content_mask(raw.to(where), self.density_percentage, self.std_percentage), self.patch / 2)
         noises = self.noises(angles, seed).to(where)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = self.network()
+        network = self.untrained(seed)
         # A buffer, so that a checkpoint holds what was filled in together with the weights and the step.
         network.register_buffer("filled", sharpened(raw))
         length = max(1, self.steps // self.iterations)
@@ -141,13 +137,14 @@ class IsoNet(Networked):
         def draw(step: int) -> Batch:
             turn = min(step // length, self.iterations - 1)
             if 0 < turn == step / length:
-                network.get_buffer("filled").copy_(sharpened(self.refilled(network, raw, angles)))
+                network.get_buffer("filled").copy_(sharpened(self.filled(network, raw, angles)))
             lots = generator(seed, 1, step)
             points, rotations = centres.draw(self.batch, lots), random_rotations(self.batch, lots)
             given, target = self.pairs(network.get_buffer("filled"), points, rotations, angles)
             return given + self.level(turn + 1) * drawn(noises, self.batch, self.patch, lots), target
 
-        checks, truths = [], []
+        checks: list[Batch] = []
+        truths: list[tuple[Tensor, Tensor]] = []
         if held_out:
             part, lots = volume[held_out].contiguous(), generator(seed, 2)
             points, rotations = random_centres(part.shape, CHECKS, self.patch / 2, lots), random_rotations(CHECKS, lots)
@@ -155,11 +152,7 @@ class IsoNet(Networked):
             known = wedge_mask((self.patch,) * 3, angles, rotation=rotations, rfft=True, device=where)[:, None]
             noise = self.level(self.iterations) * drawn(noises, CHECKS, self.patch, lots)
             checks = [(given + noise, target, known)]
-            truth = acquisition.truth if acquisition.truth is not None else acquisition.clean
-            if truth is not None:  # only for cc_clean, which is logged and chooses nothing
-                true = torch.tensor(np.asarray(truth[self.region(whole.shape)][held_out], np.float32))
-                corners = patch_positions(tuple(part.shape), self.patch, limit=CHECKS, seed=seed)
-                truths = [tuple(crop(v, c, self.patch)[None, None] for v in (part, true)) for c in corners]
+            truths = self.watched(acquisition, part, self.region(whole.shape), held_out, seed)
         data = (acquisition.full.shape, angles, float(volume.double().mean()), float(volume.double().square().mean()))
         fitted = self.optimise(
             self.loss, draw, checks, truths, data=data, network=network, seed=seed, device=device, folder=folder,
@@ -179,19 +172,6 @@ class IsoNet(Networked):
         start = self.margin // 2
         inner = (..., *(slice(start, start + self.patch),) * 3)
         return given[inner], whole[inner]
-
-    def refilled(self, network: nn.Module, raw: Tensor, angles: Sequence[float]) -> Tensor:
-        """The volume (z, y, x) with its missing wedge taken from what the network makes of it, on its device."""
-        device = next(network.parameters()).device
-        network.eval()
-        predicted = tiled(
-            partial(self.predict, network), raw.numpy(), tile=self.tile, halo=self.halo, blend=8,
-            multiple=self.multiple, device=device, progress=False,
-        )  # fmt: skip
-        network.train()
-        given, filling = (torch.fft.rfftn(v.to(device)) for v in (raw, torch.from_numpy(predicted)))
-        measured = wedge_mask(tuple(raw.shape), angles, rfft=True, device=device)
-        return torch.fft.irfftn(torch.where(measured, given, filling), s=raw.shape)
 
     def noises(self, angles: Sequence[float], seed: int) -> Tensor:
         """Samples (n, side, side, side) of noise of variance 1, twice as wide as a patch; none of it in the wedge."""

@@ -62,6 +62,33 @@ class Learned(Method):
         """An untrained network with this method's hyper-parameters."""
         raise NotImplementedError
 
+    def untrained(self, seed: int) -> nn.Module:
+        """A :meth:`network` whose first weights this seed draws; torch's own generator stays as it was."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self.network()
+
+    def trained(self, state: State, device: str) -> nn.Module:
+        """A :meth:`network` with fitted weights, ready to restore."""
+        with torch.random.fork_rng(devices=[]):  # its first weights are random, and thrown away
+            network = self.network().to(device)
+        network.load_state_dict(state)
+        return network.eval()
+
+    def tiles(
+        self,
+        function: Callable[[Tensor], Tensor],
+        volume: NDArray[Any],
+        device: str | torch.device,
+        out: NDArray[np.float32] | None = None,
+        progress: bool | None = False,
+    ) -> NDArray[np.float32]:
+        """:func:`cryostudy.inference.tiled` with the tiles that fit this method's network."""
+        return tiled(
+            function, volume, out=out, tile=self.tile, halo=self.halo, blend=8, multiple=self.multiple, device=device,
+            progress=progress,
+        )  # fmt: skip
+
     def predict(self, network: nn.Module, noisy: Tensor) -> Tensor:
         """The estimate of the clean volume from a noisy one, both (batch, 1, z, y, x)."""
         return torch.as_tensor(network(noisy))
@@ -162,10 +189,7 @@ class Learned(Method):
                 0, 1
             ].item()
 
-        if network is None:
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                network = self.network()
+        network = self.untrained(seed) if network is None else network
         count = steps or self.steps
         assert count is not None, f"{self.name} gives no number of steps"
         history = train(
@@ -185,14 +209,7 @@ class Learned(Method):
         device: str,
         progress: bool | None,
     ) -> NDArray[np.float32]:
-        with torch.random.fork_rng(devices=[]):  # its first weights are random, and thrown away
-            network = self.network().to(device)
-        network.load_state_dict(state)
-        network.eval()
-        return tiled(
-            partial(self.restore, network), volume.array(), out=out, tile=self.tile, halo=self.halo, blend=8,
-            multiple=self.multiple, device=device, progress=progress,
-        )  # fmt: skip
+        return self.tiles(partial(self.restore, self.trained(state, device)), volume.array(), device, out, progress)
 
 
 def collate(patches: list[tuple[Any, ...]]) -> Batch:

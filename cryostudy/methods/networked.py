@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
+from cryostudy.acquisition import Acquisition
 from cryostudy.losses.objectives import OBJECTIVES, Objective
-from cryostudy.methods.learned import Learned
+from cryostudy.methods.base import Denoiser
+from cryostudy.methods.learned import CHECKS, Learned
+from cryostudy.methods.patches import crop, patch_positions
 from cryostudy.models import ARCHITECTURES, build
+from cryostudy.tomography import wedge_mask
 
 
 @dataclass(frozen=True)
@@ -55,3 +64,60 @@ class Networked(Learned):
     def distance(self) -> Objective:
         """The objective as a function of (estimate, target, Fourier weight or None)."""
         return OBJECTIVES[self.objective]
+
+    def filled(self, network: nn.Module, volume: Tensor, angles: Sequence[float]) -> Tensor:
+        """A volume (z, y, x), on the network's device, whose missing wedge holds what the network makes of it.
+
+        What the tilts (degrees) measured stays.
+        """
+        device, training = next(network.parameters()).device, network.training
+        network.eval()
+        made = self.tiles(partial(self.predict, network), volume.cpu().numpy(), device)
+        network.train(training)
+        given, filling = (torch.fft.rfftn(v.to(device)) for v in (volume, torch.from_numpy(made)))
+        measured = wedge_mask(tuple(volume.shape), angles, rfft=True, device=device)
+        return torch.fft.irfftn(torch.where(measured, given, filling), s=volume.shape)
+
+    def watched(
+        self, acquisition: Acquisition, noisy: Tensor, region: tuple[slice, ...], box: tuple[slice, ...], seed: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Crops of a held-out part `noisy` (z, y, x) and of the specimen itself, which only `cc_clean` needs.
+
+        The part is the `box` of the `region` that is trained on. Of a recording without truth there are none.
+        """
+        truth = acquisition.truth if acquisition.truth is not None else acquisition.clean
+        if truth is None:
+            return []
+        parts = (noisy, torch.tensor(np.asarray(truth[region][box], np.float32)))
+        corners = patch_positions(tuple(noisy.shape), self.patch, limit=CHECKS, seed=seed)
+        crops = ([crop(part, corner, self.patch)[None, None] for part in parts] for corner in corners)
+        return [(first, second) for first, second in crops]
+
+
+@dataclass(frozen=True)
+class Collective(Networked):
+    """A method that trains one network on one recording or on several together."""
+
+    def fit(
+        self,
+        acquisition: Acquisition,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        folder: Path | None = None,
+        progress: bool | None = None,
+    ) -> Denoiser:
+        """Train on one recording."""
+        return self.fit_all([acquisition], seed=seed, device=device, folder=folder, progress=progress)
+
+    def fit_all(
+        self,
+        acquisitions: Sequence[Acquisition],
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        folder: Path | None = None,
+        progress: bool | None = None,
+    ) -> Denoiser:
+        """Train one network on several recordings; arguments as of :meth:`fit`."""
+        raise NotImplementedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from cryostudy.methods.base import Denoiser
 from cryostudy.methods.learned import Learned
 from cryostudy.methods.standardise import Standardised
 from cryostudy.models.unet import UNet
-from cryostudy.tomography import Filter, reconstruct
+from cryostudy.tomography import Filter, as_filter, reconstruct
 from cryostudy.training import Batch, Terms
 
 
@@ -124,7 +124,7 @@ def sub_tomograms(acquisition: Acquisition, folds: int) -> list[NDArray[np.float
         scale = len(angles) / len(part) if filter == "none" else 1.0
         tomogram = reconstruct(
             series[part] * np.float32(scale), [angles[i] for i in part], acquisition.full.shape[0],
-            filter=None if filter == "none" else cast(Filter, filter),
+            filter=as_filter(filter),
         )  # fmt: skip
         found.append(tomogram)
     return found

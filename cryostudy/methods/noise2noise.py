@@ -16,14 +16,13 @@ from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.methods.base import Denoiser
 from cryostudy.methods.learned import CHECKS, collate, generator
-from cryostudy.methods.networked import Networked
+from cryostudy.methods.networked import Collective, Networked
 from cryostudy.methods.noise2inverse import sub_tomograms
 from cryostudy.methods.patches import crop, hold_out, patch_positions, random_crop
 from cryostudy.methods.recorrupted import flip
 from cryostudy.methods.standardise import Standardised
-from cryostudy.noise import named
 from cryostudy.rotation import about_tilt_axis, random_centres, sharpened, turned
-from cryostudy.tomography import reconstruct
+from cryostudy.tomography import as_filter, reconstruct
 from cryostudy.tomography.splits import split_random
 from cryostudy.training import Batch, Terms, choose_device
 
@@ -31,7 +30,7 @@ Crops = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Noise2Noise(Networked):
+class Noise2Noise(Collective):
     """Predict one part of a recording from the other (Lehtinen et al. 2018; `buchholz2019` for tomograms).
 
     `split`: "given", the acquisition's halves, of tilts (T2T) or frames (F2F); "tilts", halves of even and odd tilts,
@@ -92,18 +91,6 @@ class Noise2Noise(Networked):
     def inputs(self, acquisition: Acquisition) -> tuple[NDArray[Any], ...]:
         """What is restored of a recording, and averaged: the full tomogram, or both halves."""
         return self.parts(acquisition) if self.average else super().inputs(acquisition)
-
-    def fit(
-        self,
-        acquisition: Acquisition,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        folder: Path | None = None,
-        progress: bool | None = None,
-    ) -> Denoiser:
-        """Train on the two parts of one recording."""
-        return self.fit_all([acquisition], seed=seed, device=device, folder=folder, progress=progress)
 
     def fit_all(
         self,
@@ -179,5 +166,5 @@ def of_tilts(acquisition: Acquisition, kept: NDArray[np.intp]) -> NDArray[np.flo
     assert series is not None and angles is not None
     alone = np.zeros_like(series)
     alone[kept] = series[kept] * np.float32(len(angles) / len(kept))
-    filter = named(acquisition.filter or "ramp")
+    filter = as_filter(acquisition.filter or "ramp")
     return np.asarray(reconstruct(alone, angles, acquisition.full.shape[0], filter=filter))

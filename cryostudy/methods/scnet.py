@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from cryostudy.methods.learned import Learned
 from cryostudy.methods.patches import count_positions, hold_out
 from cryostudy.methods.standardise import Standardised
 from cryostudy.models.scnet import SCNet
-from cryostudy.tomography import reconstruct
+from cryostudy.tomography import as_filter, reconstruct
 from cryostudy.training import Batch, Terms
 
 WIDTHS = tuple(float(s) for s in np.geomspace(0.4, 4.0, 13))  # pixels, of the Gaussian filter of the projections
@@ -127,7 +127,7 @@ class ScNet(Learned):
             )
         if series is not None and angles is not None and self.smoothing in ("auto", "projections"):
             images = smooth_images(torch.from_numpy(np.ascontiguousarray(series, np.float32)))
-            how = None if acquisition.filter == "none" else cast(Any, acquisition.filter)
+            how = as_filter(acquisition.filter)
             return np.asarray(reconstruct(images.numpy(), angles, acquisition.full.shape[0], filter=how))
         method = get("gaussian" if self.smoothing == "auto" else self.smoothing)()
         alone = replace(acquisition, halves=None)  # one noisy volume is all that this method takes

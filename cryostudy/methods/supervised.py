@@ -21,7 +21,7 @@ from cryostudy.methods.standardise import Standardised
 from cryostudy.simulate.acquisition import simulate_tilt_series, tilt_angles
 from cryostudy.simulate.noise import PRESETS, add_gaussian
 from cryostudy.simulate.specimen import make_specimen
-from cryostudy.tomography import Filter, project, reconstruct
+from cryostudy.tomography import as_filter, project, reconstruct
 from cryostudy.training import Batch, Terms
 
 FIRST_SEED = 10**6  # of training specimens; test specimens are numbered from 0
@@ -128,7 +128,7 @@ class Supervised(Learned):
 
     def simulate(self, angles: Sequence[float], filter: str | None, level: float, seed: int) -> Pair:
         """One specimen (z, y, x): its noisy reconstruction, standardised, and the clean one on the same scale."""
-        how: Filter | None = None if filter == "none" else filter or "ramp"  # type: ignore[assignment]
+        how = as_filter(filter or "ramp")
         density = make_specimen((self.side,) * 3, densities=self.densities, seed=seed).density
         if self.noise == "white":
             clean = reconstruct(project(density, angles), angles, self.side, filter=how)

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cryostudy.methods.supervised import Supervised
+from cryostudy.models.padding import padded
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,7 @@ class VNet(Supervised):
 
     def predict(self, network: nn.Module, noisy: Tensor) -> Tensor:
         """Any sides: mirrored up to multiples of the 16 voxels that one of the coarsest stage covers."""
-        shape = noisy.shape[-3:]
-        pad = [p for side in reversed(shape) for p in (0, -side % self.multiple)]
-        padded = F.pad(noisy, pad, mode="replicate") if any(pad) else noisy
-        return torch.as_tensor(network(padded))[..., : shape[0], : shape[1], : shape[2]]
+        return torch.as_tensor(padded(network, noisy, (self.multiple,) * 3))
 
 
 def network(channels: int) -> nn.Module:

@@ -14,8 +14,8 @@ from torch import Generator, Tensor, nn
 from cryostudy.data import Acquisition
 from cryostudy.methods.base import Denoiser
 from cryostudy.methods.learned import CHECKS, generator
-from cryostudy.methods.networked import Networked
-from cryostudy.methods.patches import crop, hold_out, patch_positions
+from cryostudy.methods.networked import Collective, Networked
+from cryostudy.methods.patches import hold_out
 from cryostudy.methods.standardise import Standardised
 from cryostudy.rotation import random_centres, random_rotations, sharpened
 from cryostudy.tomography import wedge_mask
@@ -41,7 +41,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class WedgeFilling(Networked):
+class WedgeFilling(Collective):
     r"""Learn to restore what a second, artificial wedge removed from turned sub-tomograms.
 
     Cubes of `patch` voxels are turned at random, which moves their own missing wedge to :math:`M_\varphi`; the input
@@ -73,18 +73,6 @@ class WedgeFilling(Networked):
         """Input and target (n, 1, side, side, side) and what else the loss needs, before the second wedge."""
         raise NotImplementedError
 
-    def fit(
-        self,
-        acquisition: Acquisition,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        folder: Path | None = None,
-        progress: bool | None = None,
-    ) -> Denoiser:
-        """Train on one recording."""
-        return self.fit_all([acquisition], seed=seed, device=device, folder=folder, progress=progress)
-
     def fit_all(
         self,
         acquisitions: Sequence[Acquisition],
@@ -112,12 +100,11 @@ class WedgeFilling(Networked):
                     ready = sharpened(raw)
                     parts.append(Part(raw, ready, ready, acquisition.tilt_angles))
             if held_out:
-                truths += self.watched(acquisition, whole, region, held_out, seed)
+                noisy = torch.from_numpy(whole[region][held_out])
+                truths += self.watched(acquisition, noisy, region, held_out, seed)
         checks = [self.draw(checking, CHECKS, generator(seed, 2))] if checking else []
 
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = self.network()
+        network = self.untrained(seed)
 
         def draw(step: int) -> Batch:
             self.refresh(training, network, step, folder)
@@ -134,23 +121,6 @@ class WedgeFilling(Networked):
 
     def refresh(self, parts: Sequence[Part], network: nn.Module, step: int, folder: Path | None) -> None:
         """Called before each step, for a method that changes its training data on the way."""
-
-    def watched(
-        self,
-        acquisition: Acquisition,
-        whole: Standardised,
-        region: tuple[slice, ...],
-        box: tuple[slice, ...],
-        seed: int,
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Crops of the full tomogram in the held-out part and of the specimen itself, which only `cc_clean` needs."""
-        truth = acquisition.truth if acquisition.truth is not None else acquisition.clean
-        if truth is None:
-            return []
-        full, clean = whole[region][box], np.asarray(truth[region][box], np.float32)
-        corners = patch_positions(full.shape, self.patch, limit=CHECKS, seed=seed)
-        pairs = [(crop(full, corner, self.patch), crop(clean, corner, self.patch)) for corner in corners]
-        return [(torch.tensor(noisy)[None, None], torch.tensor(true)[None, None]) for noisy, true in pairs]
 
     def draw(self, parts: Sequence[Part], count: int, generator: Generator) -> Batch:
         """A batch of (input, target, Fourier weight, ...), all on the device where the parts are."""

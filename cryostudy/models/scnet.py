@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cryostudy.models.padding import padded
+
 
 class SCNet(nn.Module):
     """U-Net of (batch, 1, z, y, x) -> (batch, 1, z, y, x), any sides, with the up-sampling block in front.
@@ -41,9 +43,10 @@ class SCNet(nn.Module):
         self.multiple = 4 if upsampling else 8
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = x.shape[-3:]
-        pad = [p for side in reversed(shape) for p in (0, -side % self.multiple)]
-        x = F.pad(x, pad, mode="replicate") if any(pad) else x
+        return padded(self.estimate, x, (self.multiple,) * 3)
+
+    def estimate(self, x: Tensor) -> Tensor:
+        """The network on sides that are multiples of `multiple`."""
         kept = [x]
         for stage in self.down:
             kept.append(stage(kept[-1]))
@@ -51,7 +54,7 @@ class SCNet(nn.Module):
         for k in reversed(range(len(self.up))):
             x = x if k == 0 and self.upsampling else double(x)
             x = self.up[k](torch.cat([kept.pop(), x], 1))
-        return self.last(x)[..., : shape[0], : shape[1], : shape[2]]
+        return torch.as_tensor(self.last(x))
 
 
 class FoldedConv(nn.Conv3d):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cryostudy.models.padding import padded
+
 
 class UNet(nn.Module):
     """U-Net of (batch, inputs, z, y, x) -> (batch, outputs, z, y, x), any sides.
@@ -27,9 +29,10 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # a fifth faster on a CPU
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = x.shape[-3:]
-        pad = [p for side in reversed(shape) for p in (0, -side % self.multiple)]
-        x = F.pad(x, pad, mode="replicate") if any(pad) else x
+        return padded(self.estimate, x, (self.multiple,) * 3)
+
+    def estimate(self, x: Tensor) -> Tensor:
+        """The network on sides that are multiples of `multiple`."""
         kept = []
         for k, layer in enumerate(self.down):
             x = layer(x if k == 0 else F.avg_pool3d(x, 2))
@@ -37,7 +40,7 @@ class UNet(nn.Module):
         for k in reversed(range(len(self.up))):
             x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
             x = self.up[k](torch.cat([kept[k], x], 1))
-        return self.last(x)[..., : shape[0], : shape[1], : shape[2]]
+        return torch.as_tensor(self.last(x))
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:

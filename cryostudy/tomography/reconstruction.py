@@ -37,6 +37,11 @@ def project(volume: Array, angles: Angles, *, width: int | None = None) -> Array
     return like(Project.apply(tensor, Geometry(tensor.shape[0], tensor.shape[2], detector, radians)), volume)
 
 
+def as_filter(name: str | None) -> Filter | None:
+    """A filter as :func:`reconstruct` takes it, from the name that an acquisition keeps: "none" is none."""
+    return None if name == "none" else name  # type: ignore[return-value]
+
+
 def reconstruct(
     tilt_series: Array,
     angles: Angles,
