@@ -13,6 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -34,11 +35,11 @@ MIN_PAGE_CHARACTERS = 200
 # Cells longer than this are folded; a chapter's visible code stays short.
 MAX_VISIBLE_LINES = 12
 STALE_NOTE = """
-:::{admonition} The package has changed since this chapter ran
+:::{{admonition}} The package has changed since this chapter ran
 :class: warning
 
 The code of `cryostudy` that made these numbers differs from the code of this site, so a new run may give others. The
-record below names the commit.
+record below names the commit. Changed since, of what it used: {}.
 :::
 """
 # What the pages ask of MathJax: TeX in, HTML out, its own fonts. The rest of the 24 MB package stays out of the site.
@@ -94,19 +95,18 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
     if not names:
         raise InputError(f"{chapters}: no executed chapter here; run make study, or cryostudy chapter NAME")
     (stage / CHAPTERS).mkdir()
-    package = records.package_hash()
     for name in names:
         notebook = nbformat.read(chapters / f"{name}.ipynb", as_version=4)
         if not any(cell.get("outputs") for cell in notebook.cells):
             raise InputError(f"{chapters / name}.ipynb: has no outputs, so it was never executed; run the chapter")
-        ran_with = {json.loads(path.read_text())["package_sha256"] for path in record_dir.glob(f"{name}*.json")}
-        stage_notebook(notebook, stale=bool(ran_with - {package}))
+        runs = [json.loads(path.read_text()) for path in record_dir.glob(f"{name}*.json")]
+        stage_notebook(notebook, sorted({file for run in runs for file in records.changed(run)}))
         nbformat.write(notebook, stage / CHAPTERS / f"{name}.ipynb")
     return pages, missing
 
 
-def stage_notebook(notebook: nbformat.NotebookNode, stale: bool) -> None:
-    """Prepares an executed chapter for reading, in place: parameters once, long code folded, a note when `stale`."""
+def stage_notebook(notebook: nbformat.NotebookNode, changed: Sequence[str] = ()) -> None:
+    """Prepares an executed chapter for reading, in place: parameters once, long code folded, a note of changed code."""
     injected = [cell for cell in notebook.cells if "injected-parameters" in _tags(cell)]
     for cell in injected:
         for original in (cell for cell in notebook.cells if "parameters" in _tags(cell)):
@@ -116,9 +116,10 @@ def stage_notebook(notebook: nbformat.NotebookNode, stale: bool) -> None:
         untouched = not any(tag.startswith(("hide-", "remove-")) for tag in _tags(cell))
         if cell.cell_type == "code" and untouched and len(cell.source.splitlines()) > MAX_VISIBLE_LINES:
             cell.metadata["tags"] = [*_tags(cell), "hide-input"]
-    if stale:
+    if changed:
         title, _, rest = notebook.cells[0].source.partition("\n")
-        notebook.cells[0].source = f"{title}\n{STALE_NOTE}{rest}"
+        note = STALE_NOTE.format(", ".join(f"`{name}`" for name in changed))
+        notebook.cells[0].source = f"{title}\n{note}{rest}"
 
 
 def check_pages(html: Path, pages: list[str]) -> None:

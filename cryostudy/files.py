@@ -44,7 +44,8 @@ def from_files(
     if filter not in (None, *FILTERS):
         raise InputError(f"filter '{filter}' is unknown; choose one of {', '.join(FILTERS)}")
     if (even is None) != (odd is None):
-        raise InputError(f"{odd if even is None else even}: give both half-tomograms, even and odd")
+        missing = "--even" if even is None else "--odd"
+        raise InputError(f"{odd if even is None else even}: the other half-tomogram is missing; give {missing} too")
     if tilt_series is not None:
         if path is not None or even is not None:
             raise InputError(f"{tilt_series}: give a tilt series or tomograms, not both")
@@ -59,7 +60,7 @@ def from_files(
         if halves is not None and full.shape != halves[0].shape:
             raise InputError(f"{path}: shape {full.shape}, but its halves have {halves[0].shape}; give one tomogram's")
         if halves is not None and voxel_size is None and not _same_size(size, half_size):
-            raise InputError(f"{path}: voxel size {size:g} Å, but its halves have {half_size:g} Å; give voxel_size")
+            raise InputError(f"{path}: {_stated(size)}, but its halves state {_stated(half_size)}; give voxel_size")
     if halves is not None and path is not None:
         for name, half in zip((even, odd), halves, strict=True):
             if same(full, half):
@@ -128,7 +129,7 @@ def _read_halves(even: str | Path, odd: str | Path, voxel_size: float | None) ->
         raise InputError(f"{odd}: shape {second.shape}, but {even} has {first.shape}; give halves of one tomogram")
     if voxel_size is None and not _same_size(first_size, second_size):
         raise InputError(
-            f"{odd}: voxel size {second_size:g} Å, but {even} has {first_size:g} Å; give halves of one tomogram, "
+            f"{odd}: {_stated(second_size)}, but {even} states {_stated(first_size)}; give halves of one tomogram, "
             "or voxel_size"
         )
     return (first, second), first_size
@@ -137,6 +138,10 @@ def _read_halves(even: str | Path, odd: str | Path, voxel_size: float | None) ->
 def _same_size(a: float, b: float) -> bool:
     """Equal voxel sizes, up to the rounding of headers."""
     return abs(a - b) <= 1e-3 * max(a, b)
+
+
+def _stated(size: float) -> str:
+    return f"a voxel size of {size:g} Å" if size else "no voxel size"
 
 
 def _angles(given: str | Path | Sequence[float]) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from cryostudy.io import valid_mask
 
 Volume = NDArray[Any]
 SHORTEST, LONGEST = 8, 128  # voxels of a side that are looked at
+ENOUGH = 16  # voxels of a side in which halves of one specimen agree at any usual noise
 SAME = 0.9999  # correlation of what is one volume
 HIGH = 0.4  # cycles per voxel; beyond, halves of simulated recordings correlate by 0.05 at most
 SHARED = 0.2  # correlation there; 0.7 where one half is the mean of both
@@ -33,7 +34,7 @@ SHIFT = 0.6  # voxels; what remains of one voxel at low SNR
 def check_halves(even: Volume, odd: Volume, names: tuple[str, str]) -> None:
     """Refuse halves (z, y, x) that are no pair and warn of those that are a poor one; `names` are those of the files.
 
-    Warns of halves that share noise, and of a shift by a voxel or more.
+    Warns of halves that share noise, that share nothing, and of a shift by a voxel or more.
 
     Raises:
         InputError: they are one volume up to scale and offset, or the contrast of one is inverted.
@@ -61,6 +62,11 @@ def check_halves(even: Volume, odd: Volume, names: tuple[str, str]) -> None:
     if -found.min() > max(CERTAIN, float(found.max())):
         raise InputError(f"{other}: its contrast is inverted against {one}; multiply one of them by -1")
     if found.max() < PEAK:
+        if min(shape) >= ENOUGH:
+            warnings.warn(
+                f"{other} and {one} agree nowhere beyond chance: they may be of different specimens; check the pair",
+                stacklevel=3,
+            )
         return
     shift, sure = refined(cross, peak(found), shape)
     if sure > SURE and np.abs(shift).max() > SHIFT:

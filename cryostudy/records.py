@@ -19,6 +19,7 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,14 +46,45 @@ def build_folder() -> Path:
 
 
 @functools.cache
+def package_files(package: Path = PACKAGE) -> dict[str, str]:
+    """SHA-256 of each of the package's files that can change a result, by its path below `package`."""
+    found = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".json"))
+    named = {path.relative_to(package).as_posix(): path for path in found}
+    return {name: file_hash(path) for name, path in named.items() if name not in RESULTLESS}
+
+
 def package_hash(package: Path = PACKAGE) -> str:
-    """SHA-256 over the package's files that can change a result (paths and contents): equal hashes mean equal code."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in package.rglob("*") if p.suffix in (".py", ".json")):
-        name = path.relative_to(package).as_posix()
-        if name not in RESULTLESS:
-            digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    """SHA-256 over :func:`package_files` (paths and contents): equal hashes mean equal code."""
+    return hashlib.sha256(json.dumps(package_files(package)).encode()).hexdigest()
+
+
+def modules() -> dict[str, str]:
+    """:func:`package_files` of those that this process has imported: the code that a run can have used."""
+    places = (Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None)))
+    loaded = {path.relative_to(PACKAGE).as_posix() for path in places if path.is_relative_to(PACKAGE)}
+    return {name: digest for name, digest in package_files().items() if name in loaded}
+
+
+def changed(record: Mapping[str, Any]) -> list[str]:
+    """The files among those a run imported that are no longer what they were; the whole package in older records."""
+    if "modules" not in record:
+        return [] if record["package_sha256"] == package_hash() else ["cryostudy"]
+    now = package_files()
+    return [name for name, digest in record["modules"].items() if now.get(name) != digest]
+
+
+@contextmanager
+def noting() -> Iterator[list[str]]:
+    """The list holds, after the block, what it warned of, for the `notes` of a record; the warnings come all the same."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield notes
+        finally:
+            notes += [str(warning.message) for warning in caught]
+    for w in caught:
+        warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 
 def file_hash(path: Path) -> str:
@@ -181,9 +213,10 @@ class Record:
         self.content["metrics"].setdefault(name, {}).update(plain)
 
     def closed(self) -> dict[str, Any]:
-        """The whole content, with wall time and peak memory up to now."""
+        """The whole content, with wall time, peak memory and imported code up to now."""
         self.content["wall_seconds"] = round(time.monotonic() - self.started, 2)
         self.content["peak_memory"] = peak_memory(self.content["device_asked"])
+        self.content["modules"] = modules()
         return self.content
 
     def finish(self, folder: Path | None = None) -> Path:
@@ -236,6 +269,7 @@ def start(
             "device_asked": device,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": {},
+            "notes": [],
             "metrics": {},
             "inputs": {
                 # even/tomogram.mrc and odd/tomogram.mrc need their folders to be told apart

@@ -160,7 +160,7 @@ def test_staging_leaves_out_chapters_that_did_not_run(study: Path):
 def test_long_code_is_folded_and_short_code_is_not():
     notebook = executed()
     notebook.cells[3].source = "\n".join(f"a{i} = {i}" for i in range(book.MAX_VISIBLE_LINES + 1))
-    book.stage_notebook(notebook, stale=False)
+    book.stage_notebook(notebook)
     assert ["hide-input" in tags(cell) for cell in notebook.cells] == [False, False, True, False]
 
 

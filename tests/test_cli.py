@@ -347,7 +347,7 @@ def test_halves_that_do_not_belong_together(refused, tmp_path):
     one, other = save(tmp_path / "even.mrc", phantom()), save(tmp_path / "odd.mrc", phantom((20, 24, 28)))
     refused(r"odd\.mrc: shape \(20, 24, 28\), but", "restore", "--even", one, "--odd", other)
     refused("identical", "restore", "--even", one, "--odd", one)
-    refused("give both half-tomograms", "restore", "--even", one)
+    refused("the other half-tomogram is missing; give --odd too", "restore", "--even", one)
     refused("no input", "restore", "--odd", one)
     refused("no input: give a tomogram, or", "restore")
 

@@ -52,10 +52,20 @@ def test_filtered_rounded_and_cut_halves_pass(pair):
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("width", [0, 1, 3])
-def test_noise_alone_passes(seed, width):
-    """The negative control has nothing in common, and must not be told that it is inverted or shifted."""
+def test_noise_alone_shares_nothing(seed, width):
+    """The negative control must not be told that it is inverted or shifted."""
     rng = np.random.default_rng(seed)
-    silent(*(ndimage.gaussian_filter(rng.normal(size=(24, 33, 40)).astype(np.float32), width) for _ in range(2)))
+    pair = (ndimage.gaussian_filter(rng.normal(size=(24, 33, 40)).astype(np.float32), width) for _ in range(2))
+    with pytest.warns(UserWarning) as found:
+        check_halves(*pair, NAMES)
+    assert [str(w.message) for w in found] == [
+        "odd.mrc and even.mrc agree nowhere beyond chance: they may be of different specimens; check the pair"
+    ]
+
+
+def test_halves_of_different_specimens_are_named():
+    with pytest.warns(UserWarning, match="agree nowhere beyond chance"):
+        check_halves(halves(0.5)[0], halves(0.5, seed=2)[1], NAMES)
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0, -2.0])

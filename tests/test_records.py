@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,17 +40,17 @@ def package(tmp_path):
     """A copy of the package, and its hash taken afresh each time."""
     copy = tmp_path / "cryostudy"
     shutil.copytree(records.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy, lambda: records.package_hash.__wrapped__(copy)
+    return copy, lambda: records.package_files.__wrapped__(copy)
 
 
 def test_package_hash_is_that_of_the_contents(package):
     copy, taken = package
-    assert taken() == records.package_hash()  # neither the place nor the time matters
+    assert taken() == records.package_files()  # neither the place nor the time matters
     (copy / "__pycache__").mkdir()
     (copy / "__pycache__" / "cli.cpython-311.pyc").write_bytes(b"compiled")
     (copy / "notes.txt").write_text("no code")
     (copy / "methods" / "gaussian.py").touch()
-    assert taken() == records.package_hash()
+    assert taken() == records.package_files()
 
 
 @pytest.mark.parametrize("name", ["methods/gaussian.py", "artefacts.py", "registry.json", "commands/restore.py"])
@@ -78,7 +79,41 @@ def test_new_renamed_and_removed_files_change_the_hash(package):
     seen.append(taken())
     (copy / "methods" / "gaussian.py").unlink()
     seen.append(taken())
-    assert len(set(seen)) == 4
+    assert len(set(map(str, seen))) == 4
+
+
+def test_a_record_names_the_code_it_imported_and_no_other(tmp_path):
+    code = (
+        "from cryostudy import records; from cryostudy.methods import get; get('gaussian');"
+        "records.start('run', parameters={}, profile='smoke', seed=0, device='cpu').finish(records.Path('.'))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    used = json.loads((tmp_path / "run.json").read_text())["modules"]
+    assert {"records.py", "methods/gaussian.py", "methods/base.py", "__init__.py"} <= used.keys()
+    assert not {"methods/deepdewedge.py", "cli.py", "figures.py"} & used.keys()
+    assert all(records.package_files()[name] == digest for name, digest in used.items())
+
+
+def test_only_a_change_of_imported_code_makes_a_record_stale(monkeypatch):
+    record = begin().closed()
+    assert records.changed(record) == []
+    files = records.package_files() | {"methods/nobody_imports_it.py": "new"}
+    monkeypatch.setattr(records, "package_files", lambda *_: files)
+    assert records.changed(record) == []
+    files["records.py"] = "edited"
+    assert records.changed(record) == ["records.py"]
+    del files["records.py"]
+    assert records.changed(record) == ["records.py"]
+    assert records.changed({"package_sha256": "of old"}) == ["cryostudy"]  # records from before modules were noted
+
+
+def test_notes_are_kept_and_given():
+    with pytest.warns(UserWarning, match="look here"), records.noting() as notes:
+        warnings.warn("look here", stacklevel=1)
+    assert notes == ["look here"]
+    with pytest.raises(ValueError), records.noting() as notes:
+        raise ValueError
+    assert notes == []
 
 
 def test_snakemake_watches_the_files_of_the_hash(monkeypatch):

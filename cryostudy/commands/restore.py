@@ -18,7 +18,7 @@ from cryostudy.commands.outputs import beside, check_earlier, default_output
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.io.destination import PACKED, check_space, disk_errors
-from cryostudy.methods import Denoiser, get
+from cryostudy.methods import Denoiser, Method, get
 from cryostudy.methods.recorrupted import resolved
 from cryostudy.progress import busy
 from cryostudy.records import Record
@@ -125,14 +125,15 @@ def restore_files(
             raise InputError(f"{path}: exists, and is no earlier output of this command; choose another --out")
     if ready is None and work.exists() and not work.is_dir():
         raise InputError(f"{work}: this file has the name of the folder for the denoiser; choose another --out")
-    with busy("read", progress):
-        acquisition = data.from_files(
-            tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=angles, voxel_size=voxel_size,
-            thickness=thickness, filter=filter,
-        )  # fmt: skip
-    if ready is None:
-        chosen.check(acquisition)
-    warn_of_guessed_noise(chosen.parameters(), acquisition)
+    with records.noting() as notes:
+        with busy("read", progress):
+            acquisition = data.from_files(
+                tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=angles, voxel_size=voxel_size,
+                thickness=thickness, filter=filter,
+            )  # fmt: skip
+        if ready is None:
+            chosen.check(acquisition)
+        warn_of_guessed_noise(chosen.parameters(), acquisition)
     needed = 4 * acquisition.full.size * (1 + len(maps)) + SPARE
     with disk_errors(target, needed):
         check_space(target.resolve(), needed)
@@ -145,8 +146,11 @@ def restore_files(
         scale = profile if ready is None else "-"
         record = records.start(target.stem, parameters=given, profile=scale, seed=seed, device=device, inputs=inputs)
     record.data(acquisition)
+    record.content["notes"] += notes
     began = time.monotonic()
     seeds = range(seed, seed + (spread or 1))
+    if ready is None and own:
+        say_kept(work, chosen, acquisition, seeds)
     fits = [ready] if ready else [
         artefacts.fitted(chosen, acquisition, seed=s, device=device, folder=work, progress=progress) for s in seeds
     ]  # fmt: skip
@@ -186,6 +190,16 @@ def restore_files(
     if own:
         records.write_json(target.with_name(f"{target.name}.json"), record.closed())
     return target, acquisition
+
+
+def say_kept(work: Path, method: Method, acquisition: Acquisition, seeds: range) -> None:
+    """Say on stderr what an earlier call has trained already, so that a short run surprises nobody."""
+    places = [artefacts.place(method, acquisition, seed, work) for seed in seeds]
+    if count := sum((place / "denoiser.pt").exists() for place in places):
+        which = "" if len(places) == 1 else f" {count} of {len(places)} networks"
+        print(f"cryostudy: note: already trained{which}, in {work}; remove it to train anew", file=sys.stderr)
+    elif any((place / "checkpoint.pt").exists() for place in places):
+        print(f"cryostudy: note: training goes on from the checkpoint in {work}", file=sys.stderr)
 
 
 def angles_of_range(first: float, last: float) -> tuple[float, ...]:

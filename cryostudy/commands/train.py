@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def train_denoiser(
     chosen = cls.at(profile, **changes)
     choose_device(device)
     work = check_new(out)
-    recordings = read_recordings(tomograms, even, odd, tilt_files, tilt_range, filter) if given else []
+    with records.noting() as notes:
+        recordings = read_recordings(tomograms, even, odd, tilt_files, tilt_range, filter) if given else []
     for recording in recordings:
         chosen.check(recording)
     angles = io.read_tilt_angles(tilt_files[0]) if tilt_files and not given else None
@@ -89,6 +91,9 @@ def train_denoiser(
     )  # fmt: skip
     for recording in recordings:
         record.data(recording)
+    record.content["notes"] += notes
+    if (work / "checkpoint.pt").exists():
+        print(f"cryostudy: note: training goes on from the checkpoint in {work}", file=sys.stderr)
     how: dict[str, Any] = {"seed": seed, "device": device, "folder": work, "progress": progress}
     if isinstance(chosen, Collective):
         denoiser = chosen.fit_all(recordings, **how)

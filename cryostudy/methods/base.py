@@ -58,11 +58,7 @@ class Method:
         for field in dataclasses.fields(self):
             value, about = getattr(self, field.name), f"{self.name}: {field.name}"
             if not fits(value, hints[field.name]):
-                raise InputError(
-                    f"{about} cannot be {value!r}; give a value of type {hints[field.name]}".replace(
-                        "<class '", ""
-                    ).replace("'>", "")
-                )
+                raise InputError(f"{about} cannot be {value!r}; give {in_words(hints[field.name])}")
             if field.name in self.choices and value not in self.choices[field.name]:
                 raise InputError(f"{about} {value!r} is unknown; use {', '.join(self.choices[field.name])}")
             low, high = self.limits.get(field.name, (0, math.inf))
@@ -132,6 +128,16 @@ class Method:
     ) -> NDArray[np.float32]:
         """Restore a volume (z, y, x) with fitted weights; `out` as in :func:`cryostudy.inference.tiled`."""
         raise NotImplementedError
+
+
+def in_words(hint: Any) -> str:
+    """A type as a user knows it: "a whole number or null"."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return " or ".join(map(in_words, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        return f"a list of {len(typing.get_args(hint))}, each {in_words(typing.get_args(hint)[0])}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", types.NoneType: "null"}
+    return words.get(hint, str(hint))
 
 
 def fits(value: Any, hint: Any) -> bool:

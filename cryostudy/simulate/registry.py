@@ -39,7 +39,8 @@ def entry(name: str) -> Mapping[str, Any]:
     try:
         return registry()[name]
     except KeyError:
-        raise InputError(f"data set '{name}' is unknown; known are: {', '.join(sorted(registry()))}") from None
+        single = sorted(known for known, item in registry().items() if item["group"] != "ribosomes")
+        raise InputError(f"data set '{name}' is unknown; known are: {', '.join(single)}, ribosomes") from None
 
 
 def local_copy(name: str) -> Path | None:
