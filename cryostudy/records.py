@@ -74,15 +74,22 @@ def changed(record: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def noting() -> Iterator[list[str]]:
-    """The list holds, after the block, what it warned of, for the `notes` of a record; the warnings come all the same."""
+def noting(files: Sequence[Path] = ()) -> Iterator[list[str]]:
+    """The list holds, after the block, what it warned of, for the `notes` of a record; the warnings come all the same.
+
+    Of `files` the notes keep the names alone, for folders are nobody else's business.
+    """
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
             yield notes
         finally:
-            notes += [str(warning.message) for warning in caught]
+            for warning in caught:
+                text = str(warning.message)
+                for file in sorted(files, key=lambda file: -len(str(file))):
+                    text = text.replace(str(file), file.name)
+                notes.append(text)
     for w in caught:
         warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 

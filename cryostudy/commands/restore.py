@@ -125,7 +125,7 @@ def restore_files(
             raise InputError(f"{path}: exists, and is no earlier output of this command; choose another --out")
     if ready is None and work.exists() and not work.is_dir():
         raise InputError(f"{work}: this file has the name of the folder for the denoiser; choose another --out")
-    with records.noting() as notes:
+    with records.noting(inputs) as notes:
         with busy("read", progress):
             acquisition = data.from_files(
                 tomogram, even=even, odd=odd, tilt_series=tilt_series, tilt_angles=angles, voxel_size=voxel_size,

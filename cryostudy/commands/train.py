@@ -80,7 +80,7 @@ def train_denoiser(
     chosen = cls.at(profile, **changes)
     choose_device(device)
     work = check_new(out)
-    with records.noting() as notes:
+    with records.noting(given) as notes:
         recordings = read_recordings(tomograms, even, odd, tilt_files, tilt_range, filter) if given else []
     for recording in recordings:
         chosen.check(recording)

@@ -44,8 +44,8 @@ class IsoNet(Networked):
 
     on cubes of `patch` voxels turned by random R (`liu2022`; here as papers 003, Section 2.2.2, and 004, Section 2.1.2
     and Appendix C describe it). The published program fills each sub-tomogram and turns it by 20 fixed rotations; here
-    the whole part that is trained on is filled at once and rotations are uniform. f restores the full tomogram; halves
-    are not looked at.
+    the whole part that is trained on is filled at once and rotations are uniform. f restores the full tomogram; the
+    network sees no halves.
 
     `iterations` of equal length share the `steps` (paper 004: 45 to 60 of 10 to 20 epochs). Noise starts in iteration
     `noise_start` with the level `noise_step`, in deviations of the tomogram, and grows by as much every `noise_every`
@@ -56,8 +56,9 @@ class IsoNet(Networked):
     cubes are cut; 100 for both takes all. `margin`: voxels by which cubes are wider while the wedge is removed, for
     the Fourier transform wraps around.
 
-    `deconvolve` puts :class:`~cryostudy.methods.wiener.Wiener` before all of this, with its `falloff` (None: chosen
-    from the tomogram), `snr` and `defocus`, whatever CTF there is undone.
+    `deconvolve` puts :class:`~cryostudy.methods.wiener.Wiener` before all of this, with its `falloff`, `snr` and
+    `defocus`, whatever CTF there is undone. A `falloff` of None is chosen from halves where there are any, else from
+    the tomogram alone, which takes the noise of a soft reconstruction filter for signal and hardly filters.
 
     The last weights are kept, for no sound rule to stop is known (paper 004, Appendix C.3). The held-out loss is logged
     only. It is taken at one corruption throughout, that of the last iteration, against the raw held-out part outside
@@ -200,7 +201,7 @@ class IsoNet(Networked):
         """
         if self.defocus is not None and not acquisition.voxel_size:
             raise InputError(f"isonet: a defocus needs a voxel size, which {acquisition.name} does not state; give one")
-        chosen = self.wiener(acquisition.voxel_size).fit(replace(acquisition, halves=None), device=device)
+        chosen = self.wiener(acquisition.voxel_size).fit(acquisition, device=device)
         filtered = chosen.method.apply(chosen.state, whole, None, device, False)
         scale = float(filtered.std(dtype=np.float64))
         numbers = (chosen.state["falloff"], torch.tensor(acquisition.voxel_size), torch.tensor(scale))
