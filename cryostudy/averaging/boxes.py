@@ -81,7 +81,7 @@ def soft_mask(density: Volume, level: float, *, grow: float = 2.0, edge: float =
 
     Raises:
         InputError: nothing exceeds the level.
-    Source: Jones et al. 2026, Section 2.2.3: a soft mask contoured to the density.
+    Source: `jones2026`, Section 2.2.3: a soft mask contoured to the density.
     """
     inside = np.asarray(density) > level
     if not inside.any():

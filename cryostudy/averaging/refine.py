@@ -52,18 +52,19 @@ def refine(
     """Rounds of aligning each half of the boxes to its own average, and averaging anew.
 
     The reference of a half is its average under the mask, each shell weighted by sqrt(2 F / (1 + F)) with F the
-    half-map FSC (Rosenthal and Henderson 2003), so that noise is not aligned to noise. Each half drifts as a whole; the
+    half-map FSC (`rosenthal2003`), so that noise is not aligned to noise. Each half drifts as a whole; the
     second is therefore turned and moved to the first after each round, by the shells in which their FSC exceeds 0.5.
-    Nothing else passes between halves, so the FSC of noise stays at chance. The poses given can still bias both
-    halves alike: those of template matching carry the template, up to its resolution.
+    But for this and the weights nothing passes between halves, so the FSC of noise stays at chance. The poses given
+    can still bias both halves alike: those of template matching carry the template, up to its resolution.
 
     Args:
         boxes: (n, side, side, side). rotations, angles, shifts: as for `average_boxes`. half: (n,) 0 or 1; every other
             box by default. rounds: angular step of each in degrees; the grid reaches two steps far. reach: voxels, of
-            shifts in each round. mask: soft; by default a sphere that fills the box. voxel_size: Å, of the curves.
+            shifts in each round. cutoff: highest frequency used, cycles per voxel. mask: soft; by default a sphere that
+            fills the box. voxel_size: Å, of the curves.
     Raises:
         InputError: a half without boxes, or arguments that do not fit.
-    Source: Jones et al. 2026, Section 2.2.3 (rounds of a local angular grid); Scheres and Chen 2012 (halves).
+    Source: `jones2026`, Section 2.2.3 (rounds of a local angular grid); Scheres and Chen 2012 (halves).
     """
     count, side = len(boxes), np.shape(boxes)[-1]
     part = np.arange(count) % 2 if half is None else np.asarray(half)

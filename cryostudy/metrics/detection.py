@@ -85,7 +85,7 @@ class Detection:
         )
 
     def curve(self) -> Curve:
-        """Precision, recall and F1 against threshold. Source: Jones et al. 2026, Equation 7, Figure 8 a, b."""
+        """Precision, recall and F1 against threshold. Source: `jones2026`, Equation 7, Figure 8 a, b."""
         order = np.argsort(-self.scores, kind="stable")
         scores = self.scores[order]
         last = np.flatnonzero(np.diff(scores, append=-np.inf))  # equal scores pass a threshold together
@@ -112,7 +112,7 @@ class Detection:
         return self.at(curve.threshold[np.argmax(curve.f1)] if curve.f1.size else np.inf)
 
     def histograms(self, bins: int = 40) -> Histograms:
-        """Scores of true and of false peaks in common bins. Source: Jones et al. 2026, Figures 8 c and 9 b."""
+        """Scores of true and of false peaks in common bins. Source: `jones2026`, Figures 8 c and 9 b."""
         if bins < 1:
             raise InputError(f"bins {bins}: give at least 1")
         edges = np.histogram_bin_edges(self.scores, bins)
@@ -145,7 +145,7 @@ def detection(
             the smallest up to `symmetry`, a point group such as C1, C6, D7, T, O, I.
     Raises:
         InputError: shapes that do not fit, NaN, no rotation, an unknown group, tolerance or voxel size not positive.
-    Source: Jones et al. 2026, Section 2.2.2.
+    Source: `jones2026`, Section 2.2.2.
     """
     for name, value in (("tolerance", tolerance), ("voxel_size", voxel_size)):
         if not (np.isfinite(value) and value > 0):
