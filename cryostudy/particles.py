@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, zoom
+from scipy.ndimage import zoom
 from scipy.spatial.transform import Rotation
 
 from cryostudy.acquisition import Acquisition
+from cryostudy.averaging import average_boxes
+from cryostudy.averaging import turned as turned  # chapters turn references with it
 from cryostudy.errors import InputError
 from cryostudy.fourier import radius
 from cryostudy.io import read_stack, read_volume
@@ -25,7 +27,6 @@ from cryostudy.metrics import fsc
 from cryostudy.simulate.builtin import VOXEL_SIZE, built_in_density
 from cryostudy.simulate.placement import random_rotation
 from cryostudy.simulate.registry import fetch, local_copy, online, registry
-from cryostudy.tomography import wedge_mask
 from cryostudy.tomography.ctf import ctf_radial
 from cryostudy.tomography.general import (
     PADDING,
@@ -138,8 +139,8 @@ def tilt_frame(rotations: NDArray[np.floating]) -> tuple[NDArray[np.float64], tu
     axis = np.linalg.svd(beams)[2][-1]
     axis = axis * np.sign(axis[1])
     turn = Rotation.align_vectors([[0, 1, 0]], [axis])[0].as_matrix()
-    turned = beams @ turn.T
-    angles = np.rad2deg(np.arctan2(-turned[:, 2], turned[:, 0]))
+    level = beams @ turn.T
+    angles = np.rad2deg(np.arctan2(-level[:, 2], level[:, 0]))
     return turn, tuple(float(a) for a in angles)
 
 
@@ -203,19 +204,8 @@ def average(volumes: Sequence[Real], particles: Sequence[Particle], *, wedge: bo
 
     wedge: average each Fourier voxel over the sub-tomograms that measured it, as missing wedges need; without, plainly.
     """
-    total = np.zeros(volumes[0].shape, np.complex128)
-    count = np.zeros(volumes[0].shape)
-    for volume, p in zip(volumes, particles, strict=True):
-        mask = wedge_mask(volume.shape, p.tilt_angles, rotation=p.pose.T.copy()).numpy() if wedge else np.True_
-        total += np.fft.fftn(turned(volume, p.pose)) * mask
-        count += mask
-    return np.fft.ifftn(total / np.maximum(count, 1)).real.astype(np.float32)
-
-
-def turned(volume: Real, rotation: NDArray[np.floating]) -> Real:
-    """What lies at R v from the middle, voxel n // 2, of a volume lies at v in the result (cubic splines)."""
-    middle = np.array(volume.shape) // 2
-    return affine_transform(volume, rotation, middle - rotation @ middle, order=3, mode="nearest").astype(np.float32)
+    angles = [p.tilt_angles for p in particles] if wedge else None
+    return average_boxes(volumes, [p.pose for p in particles], angles)
 
 
 def ribosomes() -> tuple[list[Particle], Real]:

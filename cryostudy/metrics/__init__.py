@@ -2,6 +2,7 @@
 
 from cryostudy.metrics.chance import likeness
 from cryostudy.metrics.correlation import correlation, correlation_outside_wedge
+from cryostudy.metrics.detection import Detection, detection
 from cryostudy.metrics.fsc import FSC, fsc, fsc_even_odd
 from cryostudy.metrics.leak import leak
 from cryostudy.metrics.scaling import affine_fit, to_unit_range
@@ -11,10 +12,12 @@ from cryostudy.metrics.summary import against_truth
 
 __all__ = [
     "FSC",
+    "Detection",
     "affine_fit",
     "against_truth",
     "correlation",
     "correlation_outside_wedge",
+    "detection",
     "fsc",
     "fsc_even_odd",
     "leak",
