@@ -28,25 +28,43 @@ class Found:
 def find(match: Match, radius: float, rate: float = 1.0, *, count: int | None = None) -> Found:
     """Peaks of a search above the score that noise alone exceeds `rate` times in this volume.
 
-    With a noise reference the threshold is that of its peaks (:func:`tail_threshold`), which rise too where membranes or
-    gold match anything; else a bound for normal noise (:func:`gaussian_threshold`).
+    The threshold is a bound for normal noise (:func:`gaussian_threshold`). With a noise reference it is raised to that of
+    the reference's peaks (:func:`tail_threshold`) where these are higher, as where membranes or gold match anything.
+    Both maps compete: of a peak in one and a higher one in the other within `radius`, the lower is dropped, so that the
+    particles themselves, which match the reference somewhat, do not count as noise (as in the target-decoy competition
+    of Elias and Gygi 2007, Nat. Methods 4:207).
 
     Args:
         radius: of the particle in voxels; no two peaks are closer. count: no more than so many.
     Raises:
         InputError: a radius or rate out of range, or too few peaks in the noise reference.
     """
+    threshold = gaussian_threshold(match.deviation, match.scores.size * len(match.rotations), rate)
+    places, scores = peaks(match.scores, radius, 0.0 if match.noise is not None else threshold)
     if match.noise is not None:
-        threshold = tail_threshold(peaks(match.noise, radius)[1], rate)
-    else:
-        threshold = gaussian_threshold(match.deviation, match.scores.size * len(match.rotations), rate)
-    places, scores = peaks(match.scores, radius, threshold, count)
+        others, heights = peaks(match.noise, radius)
+        won = unbeaten(others, heights, places, scores, radius)
+        threshold = max(threshold, tail_threshold(heights[won], rate))
+        kept = (scores > threshold) & unbeaten(places, scores, others, heights, radius)
+        places, scores = places[kept], scores[kept]
+    places, scores = places[:count], scores[:count]
     rotations = match.rotations[match.orientations[tuple(places.T)]]
     return Found(places.astype(np.float64), rotations, scores, threshold)
 
 
+def unbeaten(
+    places: NDArray[np.int64], scores: NDArray[np.float64], others: NDArray[np.int64], heights: NDArray[np.float64],
+    radius: float,
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Which of the peaks (n, 3) have no higher one among the others (m, 3) within a radius."""
+    if not len(others) or not len(places):
+        return np.ones(len(places), bool)
+    near = KDTree(others).query_ball_point(places, radius)
+    return np.array([not any(heights[k] > score for k in some) for some, score in zip(near, scores, strict=True)])
+
+
 def peaks(
-    scores: NDArray[np.float32], radius: float, threshold: float = 0.0, count: int | None = None
+    scores: NDArray[np.float32], radius: float, threshold: float = 0.0
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Local maxima (n, 3) above a threshold, highest first, and their scores; none within `radius` voxels of a higher one.
 
@@ -62,13 +80,9 @@ def peaks(
     free, kept = np.ones(len(places), bool), []
     tree = KDTree(places) if len(places) else None
     for k in range(len(places)):
-        if not free[k]:
-            continue
-        if count is not None and len(kept) == count:
-            break
-        kept.append(k)
-        assert tree is not None
-        free[tree.query_ball_point(places[k], radius)] = False
+        if free[k] and tree is not None:
+            kept.append(k)
+            free[tree.query_ball_point(places[k], radius)] = False
     return places[kept], values[kept]
 
 

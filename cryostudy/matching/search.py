@@ -42,7 +42,7 @@ class Match:
     - `scores`: float32, the best local correlation, -1 to 1, of the template's centre at each voxel; 0 where the volume
       is flat or not finite.
     - `orientations`: int32, which of `rotations` (n, 3, 3) it was; each takes the template to the tomogram.
-    - `noise`: the same scores for the phase-randomised template, or None.
+    - `noise`: the same for the phase-randomised template, scaled so that single orientations deviate alike, or None.
     - `deviation`: of the scores of a single orientation (from their median magnitude, so that particles count little).
     """
 
@@ -105,7 +105,8 @@ def search(
 ) -> Match:
     """Match a template in a tomogram at many orientations.
 
-    Beyond its borders the volume is taken to be its mean.
+    Beyond its borders, and where it is not finite, the volume is taken to be its mean, and the local deviation is that
+    of the part inside: a mask that holds few voxels would score high by chance.
 
     Args:
         volume: (z, y, x). template: (z, y, x), particle brighter than its background if it is so in the volume; its
@@ -145,29 +146,29 @@ def search(
         for number, (k, part) in enumerate(units):
             if number < saved.unit:
                 continue
-            best, index = search_part(ready, part, scorers[k], matrices, device, saved, number, bar)
+            best, index = search_part(ready, part, scorers[k], matrices, device, saved, number, bar, ~bad)
             scores[k][part] = best
             if k == 0:
                 orientations[part] = index
             saved.finished(number)
     for found in scores:
         found[bad] = 0
-    deviation = probe(ready, parts[len(parts) // 2], scorers[0], matrices, device)
+    deviation, *other = (probe(ready, ~bad, parts[len(parts) // 2], made, matrices, device) for made in scorers)
     saved.remove()
-    noise = scores[1] if noise_reference else None
+    noise = scores[1] * np.float32(deviation / max(other[0], 1e-12)) if noise_reference else None
     return Match(scores[0], orientations, np.asarray(rotations, np.float64), noise, deviation)
 
 
 def search_part(
     volume: NDArray[np.float32], part: tuple[slice, ...], scorer: Scorer, matrices: Tensor, device: str,
-    saved: Checkpoint, number: int, bar: Any,
+    saved: Checkpoint, number: int, bar: Any, valid: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:  # fmt: skip
     """Best score and its orientation in a part of the volume.
 
     Under a spherical mask all orientations share the deviation of the volume, so that the largest correlation is the
     best score; it is divided once, at the end.
     """
-    area = Area(volume, part, scorer.side, device)
+    area = Area(volume, valid, part, scorer.side, device)
     best = torch.full(area.shape, -torch.inf, device=device)
     index = torch.zeros(area.shape, dtype=torch.int32, device=device)
     begun = saved.begun(number)
@@ -178,7 +179,7 @@ def search_part(
     for first in range(saved.orientation if begun else 0, len(matrices), step):
         some = matrices[first : first + step]
         for k, found in enumerate(area.scores(scorer, some), first):
-            index.masked_fill_(found > best, k)
+            torch.maximum(index, (found > best).int() * k, out=index)  # a later orientation has a higher number
             torch.maximum(best, found, out=best)
         bar.update(len(some))
         saved.passed(number, first + len(some), lambda: (best.cpu().numpy(), index.cpu().numpy()))
@@ -190,21 +191,31 @@ def search_part(
 class Area:
     """A part of a volume with the margin that kernels of this side need, and its Fourier transform."""
 
-    def __init__(self, volume: NDArray[np.float32], part: tuple[slice, ...], side: int, device: str) -> None:
+    def __init__(
+        self, volume: NDArray[np.float32], valid: NDArray[np.bool_], part: tuple[slice, ...], side: int, device: str
+    ) -> None:
         half = side // 2
-        inner = [slice(max(s.start - half, 0), s.stop + half) for s in part]
-        before = [half - (s.start - i.start) for s, i in zip(part, inner, strict=True)]
+        inner = tuple(slice(max(s.start - half, 0), s.stop + half) for s in part)
         self.shape = tuple(s.stop - s.start for s in part)
         self.sides = fast_sides([n + side - 1 for n in self.shape])
-        cut = torch.as_tensor(np.ascontiguousarray(volume[tuple(inner)]))
-        padded = torch.zeros(self.sides)
-        padded[tuple(slice(b, b + n) for b, n in zip(before, cut.shape, strict=True))] = cut
-        self.volume = padded.to(device)
+
+        def padded(array: NDArray) -> Tensor:
+            cut = array[inner]
+            box = torch.zeros(self.sides)
+            before = [half - (s.start - i.start) for s, i in zip(part, inner, strict=True)]
+            box[tuple(slice(b, b + n) for b, n in zip(before, cut.shape, strict=True))] = torch.as_tensor(
+                np.ascontiguousarray(cut, np.float32)
+            )
+            return box.to(device)
+
+        self.volume, self.valid = padded(volume), padded(valid)
         self.spectrum = torch.fft.rfftn(self.volume)
 
     def inverse_deviation(self, masks: Tensor) -> Tensor:
-        """1 / deviation under masks (n, s, s, s): (n, *shape)."""
-        return inverse_deviation(self.volume, masks, self.sides, self.shape)
+        """1 / deviation of the valid voxels under masks (n, s, s, s): (n, *shape)."""
+        weights = masks / masks.sum((-3, -2, -1), keepdim=True)
+        share = correlate(torch.fft.rfftn(self.valid), weights, self.sides, self.shape).clamp(0, 1)
+        return inverse_deviation(self.volume, masks, self.sides, self.shape) * share.sqrt()
 
     def scores(self, scorer: Scorer, matrices: Tensor) -> Tensor:
         """(n, *shape); still to be divided by the deviation where the mask is spherical."""
@@ -214,10 +225,11 @@ class Area:
 
 
 def probe(
-    volume: NDArray[np.float32], part: tuple[slice, ...], scorer: Scorer, matrices: Tensor, device: str
-) -> float:
+    volume: NDArray[np.float32], valid: NDArray[np.bool_], part: tuple[slice, ...], scorer: Scorer, matrices: Tensor,
+    device: str,
+) -> float:  # fmt: skip
     """Deviation of the scores of single orientations, as for a normal distribution of that median magnitude."""
-    area = Area(volume, part, scorer.side, device)
+    area = Area(volume, valid, part, scorer.side, device)
     some = matrices[np.linspace(0, len(matrices) - 1, min(PROBES, len(matrices))).astype(int)]
     found = torch.cat([area.scores(scorer, m[None]) for m in some])
     if not scorer.turn_mask:
