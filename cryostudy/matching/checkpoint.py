@@ -6,6 +6,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,11 +73,11 @@ class Checkpoint:
         """Write all, whole or not at all."""
         assert self.path is not None
         start = time.monotonic()
-        results = {f"result{k}": result for k, result in enumerate(self.results)}
+        arrays: dict[str, Any] = {f"result{k}": result for k, result in enumerate(self.results)} | pair
 
         def save(path: Path) -> None:
             with path.open("wb") as file:  # given a name, numpy would append .npz
-                np.savez(file, key=self.key, place=(unit, orientation), **results, **pair)
+                np.savez(file, key=self.key, place=(unit, orientation), **arrays)
 
         write_aside(self.path, save)
         self.written = time.monotonic()

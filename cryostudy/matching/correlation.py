@@ -59,8 +59,6 @@ def inverse_deviation(volume: Tensor, masks: Tensor, sides: Sequence[int], shape
     In float64: the variance is a small difference of large numbers.
     """
     weights = masks.double() / masks.double().sum((-3, -2, -1), keepdim=True)
-    first, second = (
-        correlate(torch.fft.rfftn(volume.double() ** k, sides), weights, sides, shape) for k in (1, 2)
-    )
+    first, second = (correlate(torch.fft.rfftn(volume.double() ** k, sides), weights, sides, shape) for k in (1, 2))
     variance = second - first.square()
     return torch.where(variance > FLAT**2, variance, torch.inf).rsqrt().float()

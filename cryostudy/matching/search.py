@@ -128,13 +128,13 @@ def search(
     ready, bad = standardised(wedged(volume, tilt_angles) if wedge == "both" and tilt_angles is not None else volume)
     angles = None if wedge == "none" else tilt_angles
     sources = [template, *([phase_randomised(template, seed)] if noise_reference else [])]
-    settings = {"angles": angles, "voxel_size": voxel_size, "defocus": defocus, "flipped": flipped}
+    settings: dict[str, Any] = {"angles": angles, "voxel_size": voxel_size, "defocus": defocus, "flipped": flipped}
     scorers = [scorer(source, mask, template, device=device, **settings) for source in sources]
     matrices = torch.as_tensor(np.asarray(rotations, np.float64))
 
     edge = scorers[0].side - 1
     parts = tiles(volume.shape, edge, tile)
-    arrays = [ready, *(np.asarray(a, np.float32) for a in (template, mask) if a is not None), np.asarray(rotations)]
+    arrays: list[NDArray] = [ready, *(np.asarray(a, np.float32) for a in (template, mask) if a is not None), np.asarray(rotations)]
     key = digest(arrays, [wedge, settings, noise_reference, seed, tile, device])
     scores = [np.zeros(volume.shape, np.float32) for _ in scorers]
     orientations = np.zeros(volume.shape, np.int32)
@@ -234,7 +234,10 @@ def probe(
     found = torch.cat([area.scores(scorer, m[None]) for m in some])
     if not scorer.turn_mask:
         found = found * area.inverse_deviation(scorer.mask[None])
-    return float(np.median(np.abs(found.cpu().numpy())) / 0.6745)
+    weights = scorer.masks(matrices[:1])
+    share = correlate(torch.fft.rfftn(area.valid), weights / weights.sum(), area.sides, area.shape)[0]
+    whole = share > 0.99 * share.max()  # elsewhere scores are damped
+    return float(np.median(found[:, whole].abs().cpu().numpy()) / 0.6745)
 
 
 def scorer(
@@ -254,9 +257,7 @@ def scorer(
     large = max(2 * side - 1, own)
     while any(large % p == 0 for p in (2, 11, 13)) or fast_sides([large] * 3)[0] != large:
         large += 1  # odd, so that its middle is a voxel
-    weight = transfer(
-        large, tilt_angles=angles, voxel_size=voxel_size, defocus=defocus, flipped=flipped, device=device
-    )
+    weight = transfer(large, tilt_angles=angles, voxel_size=voxel_size, defocus=defocus, flipped=flipped, device=device)
     fine = oversampled(centred(template), device)
     return Scorer(fine, torch.as_tensor(given, device=device), not ball, side, weight, own)
 
