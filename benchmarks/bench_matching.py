@@ -2,10 +2,10 @@
 
     python benchmarks/bench_matching.py
 
-The loop turns the template by a cubic spline, transforms it, multiplies, transforms back, divides by the local deviation
-and keeps the best score, in float32, with as many workers as torch has threads; its volume is padded alike. Both do the
-same orientations of one template under one spherical mask. pytom-match-pick needs a GPU and cupy; without them it is
-skipped. The two take turns; medians are compared.
+The loop turns the template by a cubic spline, transforms it, multiplies, transforms back, divides by the local
+deviation and keeps the best score, in float32, with as many workers as torch has threads; its volume is padded
+alike. Both do the same orientations of one template under one spherical mask. pytom-match-pick needs a GPU and cupy;
+without them it is skipped. The two take turns; medians are compared.
 """
 
 import argparse

@@ -152,8 +152,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("tomogram", type=Path, help="the tomogram (MRC)")
     p.add_argument("template", type=Path, help="the particle's density (MRC), at the tomogram's voxel size")
     p.add_argument("--angles-step", type=float, default=10.0, help="degrees (default: %(default)s)")
-    p.add_argument("--symmetry", default="C1", help="of the template, main axis z: C1, C2 ..., D2 ..., T, O or I "
-                   "(default: %(default)s)")  # fmt: skip
+    p.add_argument("--symmetry", default="C1",
+                   help="of the template, main axis z: C1, C2 ..., D2 ..., T, O, I (default: %(default)s)")  # fmt: skip
     p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc")
     p.add_argument("--tilt-range", type=float, nargs=2, metavar=("MIN", "MAX"),
                    help="first and last tilt, degrees, in place of --tilt-file")  # fmt: skip
@@ -168,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--voxel-size", type=float, help="Å, of the tomogram, where its header has none")
     p.add_argument("--radius", type=float, help="of the particle, Å: peaks are no closer (default: the template's)")
     p.add_argument("--false-positives", type=float, default=1.0, metavar="RATE",
-                   help="how many peaks of mere noise to accept in the whole tomogram (default: %(default)s)")  # fmt: skip
+                   help="how many peaks of noise to accept in the whole tomogram (default: %(default)s)")  # fmt: skip
     p.add_argument("--no-noise-reference", action="store_true",
                    help="do not match a phase-randomised template too; half the time, and a threshold that knows noise "
                    "only")  # fmt: skip

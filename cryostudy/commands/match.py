@@ -49,9 +49,9 @@ def match_files(
 ) -> Path:
     """Search a template in a tomogram and write what :class:`cryostudy.matching.Match` and `Found` hold.
 
-    `OUT/scores.mrc`, `orientations.mrc` (numbers of rows of `orientations.csv`, RELION's angles), `noise.mrc` (scores of
-    the phase-randomised template), `particles.star` and `record.json`. A checkpoint lies there meanwhile: the same call
-    goes on from it.
+    `OUT/scores.mrc`, `orientations.mrc` (numbers of rows of `orientations.csv`, RELION's angles), `noise.mrc` (scores
+    of the phase-randomised template), `particles.star` and `record.json`. A checkpoint lies there meanwhile: the
+    same call goes on from it.
 
     Args:
         black: particles are darker than the background. resample: bring template and mask to the tomogram's voxel size.

@@ -1,7 +1,7 @@
 """Orientations to search: a uniform grid of rotations, less those that a particle's symmetry makes alike.
 
-A rotation R takes the particle's own frame to the tomogram's, both (z, y, x); R and R S look the same for every S of the
-particle's point group, whose main axis is the z of its own frame.
+A rotation R takes the particle's own frame to the tomogram's, both (z, y, x); R and R S look the same for every S of
+the particle's point group, whose main axis is the z of its own frame.
 """
 
 from __future__ import annotations

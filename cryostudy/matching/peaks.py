@@ -16,8 +16,8 @@ from cryostudy.matching.threshold import gaussian_threshold, tail_threshold
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Particles found, best first: `positions` (n, 3) in voxels (z, y, x), `rotations` (n, 3, 3) from the template to the
-    tomogram, `scores` (n,); `threshold` is the score they exceed."""
+    """Particles found, best first: `positions` (n, 3) in voxels (z, y, x), `rotations` (n, 3, 3) from the template to
+    the tomogram, `scores` (n,); `threshold` is the score they exceed."""
 
     positions: NDArray[np.float64]
     rotations: NDArray[np.float64]
@@ -28,8 +28,8 @@ class Found:
 def find(match: Match, radius: float, rate: float = 1.0, *, count: int | None = None) -> Found:
     """Peaks of a search above the score that noise alone exceeds `rate` times in this volume.
 
-    The threshold is a bound for normal noise (:func:`gaussian_threshold`). With a noise reference it is raised to that of
-    the reference's peaks (:func:`tail_threshold`) where these are higher, as where membranes or gold match anything.
+    The threshold is a bound for normal noise (:func:`gaussian_threshold`). With a noise reference it is raised to that
+    of the reference's peaks (:func:`tail_threshold`) where these are higher, as where membranes or gold match anything.
     Both maps compete: of a peak in one and a higher one in the other within `radius`, the lower is dropped, so that the
     particles themselves, which match the reference somewhat, do not count as noise (as in the target-decoy competition
     of Elias and Gygi 2007, Nat. Methods 4:207).
@@ -66,7 +66,8 @@ def unbeaten(
 def peaks(
     scores: NDArray[np.float32], radius: float, threshold: float = 0.0
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Local maxima (n, 3) above a threshold, highest first, and their scores; none within `radius` voxels of a higher one.
+    """Local maxima (n, 3) above a threshold, highest first, and their scores; none within `radius` voxels of a
+    higher one.
 
     Raises:
         InputError: a radius below 1 voxel.

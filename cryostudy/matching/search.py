@@ -112,8 +112,8 @@ def search(
         volume: (z, y, x). template: (z, y, x), particle brighter than its background if it is so in the volume; its
             centre (n - 1) / 2 is the particle's position.
         rotations: (n, 3, 3), see :func:`cryostudy.matching.rotations`.
-        mask: of the template's shape, 0 to 1; default: a soft ball about its extent. One that is no ball is turned along,
-            which costs three times as much.
+        mask: of the template's shape, 0 to 1; default: a soft ball about its extent. One that is no ball is turned
+            along, which costs three times as much.
         tilt_angles: degrees. wedge: what lies in their missing wedge is taken from the turned "template", from "both",
             template and tomogram, or from "none". A tomogram whose wedge a method has filled has none.
         voxel_size: Å, for the CTF. defocus, flipped: see :func:`cryostudy.matching.template.transfer`.
@@ -134,7 +134,8 @@ def search(
 
     edge = scorers[0].side - 1
     parts = tiles(volume.shape, edge, tile)
-    arrays: list[NDArray] = [ready, *(np.asarray(a, np.float32) for a in (template, mask) if a is not None), np.asarray(rotations)]
+    given = [np.asarray(a, np.float32) for a in (template, mask) if a is not None]
+    arrays: list[NDArray] = [ready, *given, np.asarray(rotations)]
     key = digest(arrays, [wedge, settings, noise_reference, seed, tile, device])
     scores = [np.zeros(volume.shape, np.float32) for _ in scorers]
     orientations = np.zeros(volume.shape, np.int32)

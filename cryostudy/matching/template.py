@@ -30,8 +30,8 @@ def centred(template: NDArray[np.floating]) -> Array:
 
 
 def resampled(template: NDArray[np.floating], voxel_size: float, to: float) -> Array:
-    """A template (z, y, x) at another voxel size (Å), about the same centre, in a cube of odd side; smoothed first where
-    voxels become larger."""
+    """A template (z, y, x) at another voxel size (Å), about the same centre, in a cube of odd side; smoothed first
+    where voxels become larger."""
     volume = centred(template)
     side = max(volume.shape) + 1 - max(volume.shape) % 2
     offset = [(n - side) / 2 for n in volume.shape]

@@ -15,9 +15,9 @@ LEAST = 10
 def gaussian_threshold(deviation: float, trials: float, rate: float = 1.0) -> float:
     """Score that noise exceeds `rate` times in a volume, if scores of one orientation are normal about 0.
 
-    trials erfc(t / (sqrt(2) deviation)) / 2 = rate (Rickgauer, Grigorieff and Denk 2017, eLife 6:e25648). `trials` is the
-    number of voxels times orientations. Neighbours among them are correlated, so that fewer than `rate` are found: an
-    upper bound.
+    trials erfc(t / (sqrt(2) deviation)) / 2 = rate (Rickgauer, Grigorieff and Denk 2017, eLife 6:e25648). `trials` is
+    the number of voxels times orientations. Neighbours among them are correlated, so that fewer than `rate` are
+    found: an upper bound.
 
     Raises:
         InputError: a rate that is not positive.
