@@ -1,4 +1,4 @@
-"""The command line: `cryostudy restore | train | methods | simulate | chapter | grid | fetch`."""
+"""The command line: `cryostudy restore | train | match | methods | simulate | chapter | grid | fetch`."""
 
 from __future__ import annotations
 
@@ -142,6 +142,40 @@ def parser() -> argparse.ArgumentParser:
     add_seed_and_device(p)
     p.set_defaults(run=train)
 
+    p = commands.add_parser(
+        "match", help="find a particle in a tomogram",
+        description="Template matching: where a particle lies in a tomogram and how it is turned. Writes scores.mrc, "
+        "orientations.mrc with orientations.csv, particles.star (RELION 5) and record.json. A search cut short goes on "
+        "where it was.",
+        epilog="example: cryostudy match tomogram.mrc ribosome.mrc --angles-step 10 --tilt-range -60 60 --out matched",
+    )  # fmt: skip
+    p.add_argument("tomogram", type=Path, help="the tomogram (MRC)")
+    p.add_argument("template", type=Path, help="the particle's density (MRC), at the tomogram's voxel size")
+    p.add_argument("--angles-step", type=float, default=10.0, help="degrees (default: %(default)s)")
+    p.add_argument("--symmetry", default="C1",
+                   help="of the template, main axis z: C1, C2 ..., D2 ..., T, O, I (default: %(default)s)")  # fmt: skip
+    p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc")
+    p.add_argument("--tilt-range", type=float, nargs=2, metavar=("MIN", "MAX"),
+                   help="first and last tilt, degrees, in place of --tilt-file")  # fmt: skip
+    p.add_argument("--wedge", default="template",
+                   help="take what lies in the missing wedge from the template, from both (tomogram too) or from none, "
+                   "as fits a tomogram whose wedge was filled (default: %(default)s)")  # fmt: skip
+    p.add_argument("--defocus", type=float, help="Å: weight the template by the CTF's magnitude")
+    p.add_argument("--unflipped", action="store_true", help="the tomogram was not corrected for the CTF's sign")
+    p.add_argument("--mask", type=Path, help="of the template's shape, 0 to 1 (default: a ball around the particle)")
+    p.add_argument("--black", action="store_true", help="particles are darker than the tomogram's background")
+    p.add_argument("--resample", action="store_true", help="bring template and mask to the tomogram's voxel size")
+    p.add_argument("--voxel-size", type=float, help="Å, of the tomogram, where its header has none")
+    p.add_argument("--radius", type=float, help="of the particle, Å: peaks are no closer (default: the template's)")
+    p.add_argument("--false-positives", type=float, default=1.0, metavar="RATE",
+                   help="how many peaks of noise to accept in the whole tomogram (default: %(default)s)")  # fmt: skip
+    p.add_argument("--no-noise-reference", action="store_true",
+                   help="do not match a phase-randomised template too; half the time, and a threshold that knows noise "
+                   "only")  # fmt: skip
+    p.add_argument("--out", type=Path, help="folder to write into (default: TOMOGRAM_TEMPLATE beside the tomogram)")
+    add_seed_and_device(p)
+    p.set_defaults(run=match)
+
     p = commands.add_parser("methods", help="list the methods", description="List the methods and what they need.")
     p.add_argument("name", nargs="?", help="show one method with its parameters at every profile")
     p.set_defaults(run=list_methods)
@@ -245,6 +279,19 @@ def train(a: argparse.Namespace) -> None:
         a.method, a.out, noise=a.noise, levels=a.level, tilt_files=a.tilt_file, tomograms=a.tomogram, even=a.even,
         odd=a.odd, tilt_range=a.tilt_range, filter=a.filter, profile=a.profile, parameters=given(a), seed=a.seed,
         device=a.device,
+    ))  # fmt: skip
+
+
+def match(a: argparse.Namespace) -> None:
+    """`cryostudy match`."""
+    with busy("start"):  # torch alone takes seconds to import
+        from cryostudy.commands.match import match_files
+
+    print(match_files(
+        a.tomogram, a.template, step=a.angles_step, symmetry=a.symmetry, tilt_file=a.tilt_file,
+        tilt_range=a.tilt_range and tuple(a.tilt_range), wedge=a.wedge, defocus=a.defocus, flipped=not a.unflipped,
+        mask=a.mask, black=a.black, resample=a.resample, voxel_size=a.voxel_size, radius=a.radius,
+        rate=a.false_positives, noise_reference=not a.no_noise_reference, out=a.out, seed=a.seed, device=a.device,
     ))  # fmt: skip
 
 

@@ -1,0 +1,171 @@
+"""`cryostudy match`: a tomogram and a template in; scores, orientations and particles out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryostudy import io, matching, records
+from cryostudy.commands.restore import angles_of_range
+from cryostudy.errors import InputError
+from cryostudy.io.aside import write_csv
+from cryostudy.io.star import euler_angles, write_particles
+from cryostudy.matching.checkpoint import NAME as CHECKPOINT
+from cryostudy.matching.search import WEDGES, Wedge, sized
+from cryostudy.matching.template import centred, extent
+from cryostudy.matching.threshold import check_rate
+from cryostudy.training import choose_device
+
+RECORD = "record.json"
+WRITTEN = ("scores.mrc", "orientations.mrc", "noise.mrc", "orientations.csv", "particles.star", RECORD, CHECKPOINT)
+
+
+def match_files(
+    tomogram: Path,
+    template: Path,
+    *,
+    step: float = 10.0,
+    symmetry: str = "C1",
+    tilt_file: Path | None = None,
+    tilt_range: tuple[float, float] | None = None,
+    wedge: Wedge = "template",
+    defocus: float | None = None,
+    flipped: bool = True,
+    mask: Path | None = None,
+    black: bool = False,
+    resample: bool = False,
+    voxel_size: float | None = None,
+    radius: float | None = None,
+    rate: float = 1.0,
+    noise_reference: bool = True,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool | None = None,
+) -> Path:
+    """Search a template in a tomogram and write what :class:`cryostudy.matching.Match` and `Found` hold.
+
+    `OUT/scores.mrc`, `orientations.mrc` (numbers of rows of `orientations.csv`, RELION's angles), `noise.mrc` (scores
+    of the phase-randomised template), `particles.star` and `record.json`. A checkpoint lies there meanwhile: the
+    same call goes on from it.
+
+    Args:
+        black: particles are darker than the background. resample: bring template and mask to the tomogram's voxel size.
+        radius: Å, or voxels where no voxel size is known. rate: false peaks to accept in the tomogram. The others as
+            for :func:`cryostudy.matching.search` and :func:`cryostudy.matching.rotations`.
+    Returns:
+        The folder.
+    Raises:
+        InputError: as its one line says, before anything is written.
+    """
+    if tilt_file is not None and tilt_range is not None:
+        raise InputError("--tilt-file and --tilt-range both give the tilt angles; leave one out")
+    if wedge not in WEDGES:
+        raise InputError(f"--wedge {wedge}: unknown; give {', '.join(WEDGES)}")
+    if wedge == "both" and tilt_file is None and tilt_range is None:
+        raise InputError("--wedge both needs the tilt angles; give --tilt-file or --tilt-range too")
+    check_rate(rate)
+    rotations = matching.rotations(step, symmetry)
+    choose_device(device)
+    inputs = [path for path in (tomogram, template, mask, tilt_file) if path is not None]
+    angles = io.read_tilt_angles(tilt_file) if tilt_file else angles_of_range(*tilt_range) if tilt_range else None
+    volume, size = read(tomogram)
+    size = voxel_size or size
+    particle, template_size = read(template)
+    cover = None if mask is None else read(mask)[0]
+    if cover is not None and cover.shape != particle.shape:
+        raise InputError(f"{mask}: {sized(cover)} voxels, {template} has {sized(particle)}; give a mask of that shape")
+    if size and template_size and abs(size - template_size) > 1e-3 * size:
+        if not resample:
+            raise InputError(
+                f"{template}: voxel size {template_size:g} Å, but {tomogram} has {size:g} Å; add --resample, or "
+                "--voxel-size if the tomogram's header is wrong"
+            )
+        particle = matching.resampled(particle, template_size, size)
+        cover = None if cover is None else np.clip(matching.resampled(cover, template_size, size), 0, 1)
+    if defocus is not None and not size:
+        raise InputError(f"--defocus: {tomogram} states no voxel size; give --voxel-size")
+    if any(t > v for t, v in zip(particle.shape, volume.shape, strict=True)):
+        raise InputError(
+            f"{template}: {sized(particle)} voxels, larger than {tomogram} with {sized(volume)}; crop the template"
+        )
+    if not size or not template_size:
+        lacking = tomogram if not size else template
+        print(f"cryostudy: note: {lacking} states no voxel size; it is taken to be that of the other", file=sys.stderr)
+    particle = -centred(particle) if black else centred(particle)
+    reach = extent(particle) if radius is None else radius / (size or 1)
+    if not reach >= 1:
+        raise InputError(f"--radius {radius}: less than a voxel; give the particle's radius in Å")
+    folder = check_folder(out or tomogram.with_name(f"{stem(tomogram)}_{stem(template)}"), inputs)
+
+    record = records.start(
+        "match", profile="-", seed=seed, device=device, inputs=inputs,
+        parameters={"step": step, "symmetry": symmetry, "wedge": wedge if angles else "none", "defocus": defocus,
+                    "flipped": flipped, "black": black, "resample": resample, "radius_voxels": round(reach, 3),
+                    "rate": rate, "noise_reference": noise_reference, "orientations": len(rotations),
+                    "tilt_range": None if angles is None else [min(angles), max(angles)]},
+    )  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    found = matching.search(
+        volume, particle, rotations, mask=cover, tilt_angles=angles, wedge=wedge, voxel_size=size, defocus=defocus,
+        flipped=flipped, noise_reference=noise_reference, seed=seed, device=device, folder=folder, progress=progress,
+    )  # fmt: skip
+    like = io.read_volume(tomogram, mmap=True)
+    maps = {"scores": found.scores, "orientations": found.orientations, "noise": found.noise}
+    for name, data in maps.items():
+        if data is not None:
+            io.write_volume(folder / f"{name}.mrc", np.asarray(data, np.float32), like=like, voxel_size=size or None,
+                            label=f"cryostudy match: {name}", protect=inputs)  # fmt: skip
+    write_csv(folder / "orientations.csv", [
+        {"index": k, "rlnAngleRot": f"{rot:.4f}", "rlnAngleTilt": f"{tilt:.4f}", "rlnAnglePsi": f"{psi:.4f}"}
+        for k, (rot, tilt, psi) in enumerate(euler_angles(rotations))
+    ])  # fmt: skip
+    particles = matching.find(found, reach, rate)
+    write_particles(
+        folder / "particles.star", particles.positions, particles.rotations, particles.scores, tomogram=stem(tomogram),
+        shape=volume.shape, voxel_size=size or 1.0,
+    )  # fmt: skip
+    record.add("match", {"particles": len(particles.scores), "threshold": round(particles.threshold, 4),
+                         "best": round(float(found.scores.max()), 4), "deviation": found.deviation})  # fmt: skip
+    records.write_json(folder / RECORD, record.closed())
+    print(f"{len(particles.scores)} particles above {particles.threshold:.3f}")
+    return folder
+
+
+def read(path: Path) -> tuple[NDArray[np.float32], float]:
+    """A checked volume and its voxel size, 0 where it states none."""
+    found = io.read_volume(path)
+    io.check_volume(found.data, str(path))
+    return np.ascontiguousarray(found.data, np.float32), found.voxel_size
+
+
+def stem(path: Path) -> str:
+    """A file's name without .mrc and the like."""
+    return path.name.removesuffix(".gz").removesuffix(".bz2").rsplit(".", 1)[0]
+
+
+def check_folder(folder: Path, inputs: list[Path]) -> Path:
+    """A folder that is new, empty, or holds nothing but what this command writes.
+
+    Raises:
+        InputError: it holds other files, or an input, or cannot be written.
+    """
+    if folder.is_dir():
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN)
+        if foreign:
+            raise InputError(f"--out {folder}: holds {foreign[0]}, which this command did not write; choose another")
+        if any(folder.iterdir()) and not (folder / RECORD).exists() and not (folder / CHECKPOINT).exists():
+            raise InputError(f"--out {folder}: holds files, but no record or checkpoint of a search; choose another")
+        for path in inputs:
+            if path.resolve().parent == folder.resolve():
+                raise InputError(f"--out {folder}: holds the input {path.name}; choose another")
+    elif folder.exists():
+        raise InputError(f"--out {folder}: not a folder; choose another")
+    place = folder if folder.exists() else folder.absolute().parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: {place} does not exist or is not writable; choose another")
+    return folder
