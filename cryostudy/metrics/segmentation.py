@@ -111,7 +111,9 @@ def completeness_by_angle(
     if normal is None:
         normal = _normal_of(truth)
     elif normal.shape != (3, *truth.shape):
-        raise InputError(f"completeness_by_angle: normal {normal.shape}; give (3, z, y, x) with the masks' {truth.shape}")
+        raise InputError(
+            f"completeness_by_angle: normal {normal.shape}; give (3, z, y, x) with the masks' {truth.shape}"
+        )
     angle = np.rad2deg(np.arccos(np.clip(np.abs(normal[0][truth]), 0, 1)))
     edges = np.linspace(0, 90, bins + 1)
     index = np.clip(np.digitize(angle, edges) - 1, 0, bins - 1)
@@ -144,5 +146,7 @@ def _normal_of(mask: Mask) -> NDArray[np.float32]:
     from cryostudy.segmentation.surfaceness import surfaceness
 
     # A slab of 2h + 1 voxels has depths 1 .. h + 1 .. 1 and the mean (h + 2) / 2 roughly.
-    half = max(2 * float(ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1, 1:-1][mask].mean()) - 1, 1)
+    half = max(
+        2 * float(ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1, 1:-1][mask].mean()) - 1, 1
+    )
     return surfaceness(torch.from_numpy(mask.astype(np.float32)), [half])[1].numpy()

@@ -23,7 +23,7 @@ from cryostudy.segmentation.surfaceness import SMALLEST_SIGMA, surfaceness
 from cryostudy.segmentation.voting import tensor_voting
 
 SCALES = (0.4, 0.55)  # of the thickness: the Gaussians at which two leaflets become one sheet
-WEAK = 100  # the lower threshold lets so many times more surrogate voxels pass than the upper one
+WEAK = 20  # the lower threshold lets so many times more surrogate voxels pass than the upper one
 OUTLIERS = 0.001  # fraction of the darkest and of the brightest voxels that are clipped, so that gold does not rule
 
 
@@ -57,8 +57,8 @@ def segment(
     *,
     thickness: float = 60.0,
     voting: float = 80.0,
-    false_positives: float = 1e-4,
-    min_area: float = 40_000.0,
+    false_positives: float = 2.5e-4,
+    min_area: float = 60_000.0,
     bright: bool = True,
     seed: int = 0,
     device: str = "cpu",
@@ -67,13 +67,13 @@ def segment(
 
     The threshold comes from a surrogate: Gaussian noise with the mean power spectrum of the volume's 32^3 patches
     goes through the same steps, and the upper threshold lets the fraction `false_positives` of its voxels pass before
-    small pieces are dropped, the lower one a hundred times as many. Restored volumes with little noise get a
+    small pieces are dropped, the lower one twenty times as many. Restored volumes with little noise get a
     surrogate of their own texture, so that a threshold exists there too. Neither the grey scale nor the truth enters.
 
     Args:
         voxel_size: Å. thickness: of the mask, Å; 60 is a bilayer with both layers of head groups.
         voting: standard deviation of the voting field, Å; about the least radius of curvature.
-        false_positives: fraction of voxels, below 0.01. min_area: of a connected piece, Å²; protein makes small ones.
+        false_positives: fraction of voxels, below 0.05. min_area: of a connected piece, Å²; protein makes small ones.
         bright: membranes are brighter than what surrounds them. seed: of the surrogate.
     Raises:
         InputError: a volume that `check_volume` refuses, a parameter out of range, voxels too large for the
@@ -85,9 +85,13 @@ def segment(
         if not 0 < value < np.inf:
             raise InputError(f"segment: {name} {value}; give a positive length in Å")
     if not 0 < false_positives < 1 / WEAK or not min_area >= 0:
-        raise InputError(f"segment: false_positives {false_positives}, min_area {min_area}; give 0 < fraction < {1 / WEAK:g}")
+        raise InputError(
+            f"segment: false_positives {false_positives}, min_area {min_area}; give 0 < fraction < {1 / WEAK:g}"
+        )
     if min(SCALES) * thickness < SMALLEST_SIGMA * voxel_size or voting < voxel_size:
-        raise InputError(f"segment: thickness {thickness:g} Å, voting {voting:g} Å; too small for voxels of {voxel_size:g} Å")
+        raise InputError(
+            f"segment: thickness {thickness:g} Å, voting {voting:g} Å; too small for voxels of {voxel_size:g} Å"
+        )
     grey = np.asarray(volume, np.float32)
     grey = np.clip(grey, *np.quantile(grey, (OUTLIERS, 1 - OUTLIERS)))
     deviation = float(grey.std(dtype=np.float64))
@@ -103,9 +107,7 @@ def segment(
     low, high = np.quantile(null.cpu().numpy(), (1 - WEAK * false_positives, 1 - false_positives))
     saliency = crest.cpu().numpy()
     mask = _mask(saliency, high, low, voxel_size, thickness, min_area)
-    return Membranes(
-        mask, saliency, normal.cpu().numpy(), float(high), float(low), voxel_size, thickness, min_area
-    )
+    return Membranes(mask, saliency, normal.cpu().numpy(), float(high), float(low), voxel_size, thickness, min_area)
 
 
 def _crest(volume: Tensor, scales: list[float], voting: float) -> tuple[Tensor, Tensor]:
@@ -117,7 +119,9 @@ def _crest(volume: Tensor, scales: list[float], voting: float) -> tuple[Tensor, 
 
 def crest_of(response: Tensor, normal: Tensor) -> Tensor:
     """Where a response (z, y, x) above 0 is no lower than one voxel along its normal (3, z, y, x) on either side."""
-    grid = torch.stack(torch.meshgrid(*(torch.arange(n, device=response.device) for n in response.shape), indexing="ij"))
+    grid = torch.stack(
+        torch.meshgrid(*(torch.arange(n, device=response.device) for n in response.shape), indexing="ij")
+    )
     size = torch.tensor(response.shape, device=response.device).reshape(3, 1, 1, 1)
     keep = response > 0
     for side in (1, -1):

@@ -17,10 +17,12 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from cryostudy.errors import InputError
+from cryostudy.filters import mirror
 from cryostudy.segmentation.surfaceness import PAIRS, lowest_eigenpair
 
 REACH = 2.5  # sigmas at which the field is cut; the weight is 0.04 there
-Polynomial = dict[tuple[int, int, int], Tensor]  # exponents of (n_z, n_y, n_x) -> coefficient at every offset
+Exponents = tuple[int, int, int]
+Polynomial = dict[Exponents, Tensor]  # exponents of (n_z, n_y, n_x) -> coefficient at every offset
 
 
 def tensor_voting(weight: Tensor, normal: Tensor, sigma: float, *, power: int = 2) -> tuple[Tensor, Tensor]:
@@ -30,6 +32,7 @@ def tensor_voting(weight: Tensor, normal: Tensor, sigma: float, *, power: int = 
 
     Args:
         weight: (z, y, x), how strongly each voxel votes; 0 where it does not. normal: (3, z, y, x), unit vectors.
+            Both are mirrored at the borders, where a surface would lose half of its voters.
         sigma: of the voting field, voxels. power: the larger, the flatter the surfaces it favours.
     Raises:
         InputError: sigma or power out of range.
@@ -37,11 +40,13 @@ def tensor_voting(weight: Tensor, normal: Tensor, sigma: float, *, power: int = 
     (`franken2006`); for membranes in tomograms Martinez-Sanchez et al. 2014 (`martinezsanchez2014`).
     """
     if not 0.5 <= sigma < math.inf or power < 1:
-        raise InputError(f"tensor_voting: sigma {sigma}, power {power}; give a sigma of 0.5 voxels or more, a power >= 1")
+        raise InputError(
+            f"tensor_voting: sigma {sigma}, power {power}; give a sigma of 0.5 voxels or more, a power >= 1"
+        )
     reach = math.ceil(REACH * sigma)
-    shape = tuple(weight.shape)
-    sides = [next_fast_len(n + reach, real=True) for n in shape]
-    sides = [max(side, 2 * reach + 1) for side in sides]
+    inside = tuple(slice(reach, reach + n) for n in weight.shape)
+    weight, normal = _mirrored(weight, normal, reach)
+    sides = tuple(weight.shape)
     votes = _votes(reach, sigma, power, weight)
     totals: list[Tensor | None] = [None] * 6
     for exponents in votes[0]:
@@ -49,7 +54,7 @@ def tensor_voting(weight: Tensor, normal: Tensor, sigma: float, *, power: int = 
         for axis, times in enumerate(exponents):
             for _ in range(times):
                 moment = moment * normal[axis]
-        spectrum = torch.fft.rfftn(moment, s=sides)
+        spectrum = torch.fft.rfftn(moment)
         for k, polynomial in enumerate(votes):
             # The kernel is even in the offset, so its transform is real once its middle is moved to the origin.
             kernel = weight.new_zeros(sides)
@@ -58,10 +63,21 @@ def tensor_voting(weight: Tensor, normal: Tensor, sigma: float, *, power: int = 
             term = spectrum * transfer
             old = totals[k]
             totals[k] = term if old is None else old.add_(term)
-    inside = tuple(slice(n) for n in shape)
     tensor = torch.stack([torch.fft.irfftn(total, s=sides)[inside] for total in totals if total is not None])
     values, refined = lowest_eigenpair(-tensor)
     return values[1] - values[0], refined
+
+
+def _mirrored(weight: Tensor, normal: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """Voters continued by `reach` voxels or more, the normals reflected like the places they stand at."""
+    fast = [next_fast_len(n + 2 * reach, real=True) - n - reach for n in reversed(weight.shape)]
+    both = mirror(torch.cat([weight[None], normal])[:, None], [pad for more in fast for pad in (reach, more)])[:, 0]
+    for axis, n in enumerate(weight.shape):
+        place = torch.arange(both.shape[1 + axis], device=weight.device) - reach
+        times = torch.div(place - (place > 0).long(), n - 1, rounding_mode="floor")  # reflections it has undergone
+        shape = [-1 if i == axis else 1 for i in range(3)]
+        both[1 + axis] *= (1 - 2 * (times % 2)).to(weight.dtype).reshape(shape)
+    return both[0], both[1:]
 
 
 def _votes(reach: int, sigma: float, power: int, like: Tensor) -> list[Polynomial]:
@@ -71,9 +87,9 @@ def _votes(reach: int, sigma: float, power: int, like: Tensor) -> list[Polynomia
     square = offset.square().sum(0)
     d = offset / square.sqrt().clamp(min=1e-6)  # 0 in the middle: a voter confirms itself
     field = torch.exp(-0.5 * square / sigma**2) * (square <= reach**2)
-    unit = [tuple(int(i == k) for i in range(3)) for k in range(3)]
-    turned: list[Polynomial] = [{unit[k]: float(i == k) - 2 * d[i] * d[k] for k in range(3)} for i in range(3)]  # type: ignore[misc]
-    dot: Polynomial = {unit[k]: d[k] for k in range(3)}  # type: ignore[misc]
+    unit: list[Exponents] = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    turned: list[Polynomial] = [{unit[k]: float(i == k) - 2 * d[i] * d[k] for k in range(3)} for i in range(3)]
+    dot: Polynomial = {unit[k]: d[k] for k in range(3)}
     across = _product(dot, dot)
     flat: Polynomial = {e: float(max(e) == 2) - c for e, c in across.items()}  # |n|^2 - (n.d)^2
     common: Polynomial = {(0, 0, 0): field}
