@@ -70,6 +70,9 @@ def segment(
     small pieces are dropped, the lower one twenty times as many. Restored volumes with little noise get a
     surrogate of their own texture, so that a threshold exists there too. Neither the grey scale nor the truth enters.
 
+    The surrogate shares the membranes' power as well, spread over all space, which makes the threshold strict. In a
+    volume hardly larger than a patch that one membrane rules, along an axis above all, it may hide that membrane.
+
     Args:
         voxel_size: Å. thickness: of the mask, Å; 60 is a bilayer with both layers of head groups.
         voting: standard deviation of the voting field, Å; about the least radius of curvature.

@@ -44,7 +44,8 @@ def tensor_voting(weight: Tensor, normal: Tensor, sigma: float, *, power: int = 
             f"tensor_voting: sigma {sigma}, power {power}; give a sigma of 0.5 voxels or more, a power >= 1"
         )
     reach = math.ceil(REACH * sigma)
-    inside = tuple(slice(reach, reach + n) for n in weight.shape)
+    # The field's middle lies `reach` voxels from its corner, so the sums come out that much later.
+    inside = tuple(slice(2 * reach, 2 * reach + n) for n in weight.shape)
     weight, normal = _mirrored(weight, normal, reach)
     sides = tuple(weight.shape)
     votes = _votes(reach, sigma, power, weight)
@@ -56,11 +57,7 @@ def tensor_voting(weight: Tensor, normal: Tensor, sigma: float, *, power: int = 
                 moment = moment * normal[axis]
         spectrum = torch.fft.rfftn(moment)
         for k, polynomial in enumerate(votes):
-            # The kernel is even in the offset, so its transform is real once its middle is moved to the origin.
-            kernel = weight.new_zeros(sides)
-            kernel[: 2 * reach + 1, : 2 * reach + 1, : 2 * reach + 1] = polynomial[exponents]
-            transfer = torch.fft.rfftn(kernel.roll((-reach,) * 3, (0, 1, 2))).real
-            term = spectrum * transfer
+            term = spectrum * torch.fft.rfftn(polynomial[exponents], s=sides)
             old = totals[k]
             totals[k] = term if old is None else old.add_(term)
     tensor = torch.stack([torch.fft.irfftn(total, s=sides)[inside] for total in totals if total is not None])
