@@ -225,14 +225,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--paired", action="store_true",
                    help="the methods with two halves or a filled wedge against SNR and seeds (Figure 5 of paper 004) "
                    "instead; chapter 29 reads the records")  # fmt: skip
+    p.add_argument("--downstream", action="store_true",
+                   help="picking, poses, membranes and SNR of restored volumes instead, as in paper 003; chapters 30 "
+                   "to 39 read the records")  # fmt: skip
     p.add_argument("--condition", nargs="+", default=[], help="(default: all; a wrong name lists them)")
     p.add_argument(
         "--method",
         nargs="+",
         default=[],
-        help="(default: all of `cryostudy methods`; with --paired the six of chapter 29)",
+        help="(default: all of `cryostudy methods`; with --paired or --downstream those of their chapters)",
     )
-    add_seed_and_device(p)
+    p.add_argument("--seed", type=int, help="(default: 0; with --downstream all of 0, 1 and 2)")
+    add_device(p)
     p.set_defaults(run=run_grid)
 
     p = commands.add_parser(
@@ -253,6 +257,11 @@ def add_profile(p: argparse.ArgumentParser) -> None:
 def add_seed_and_device(p: argparse.ArgumentParser) -> None:
     """--seed and --device, the same for every command that trains."""
     p.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    add_device(p)
+
+
+def add_device(p: argparse.ArgumentParser) -> None:
+    """--device."""
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
 
 
@@ -341,15 +350,20 @@ def chapter(a: argparse.Namespace) -> None:
 def run_grid(a: argparse.Namespace) -> None:
     """`cryostudy grid`."""
     with busy("start"):  # torch alone takes seconds to import
-        from cryostudy import grid, paired
+        from cryostudy import grid, paired, verdict
 
-    if a.paired and a.seed:
+    if a.paired and a.downstream:
+        raise InputError("--paired and --downstream are two grids; leave one out")
+    if a.paired and a.seed is not None:
         raise InputError(f"--seed {a.seed}: the paired grid has seeds of its own; leave it out")
-    found = (
-        paired.run(a.profile, a.condition, a.method, device=a.device)
-        if a.paired
-        else grid.run(a.profile, a.condition, a.method, seed=a.seed, device=a.device)
-    )
+    if a.downstream and a.condition:
+        raise InputError(f"--condition {a.condition[0]}: the downstream grid has one; leave it out")
+    if a.paired:
+        found = paired.run(a.profile, a.condition, a.method, device=a.device)
+    elif a.downstream:
+        found = verdict.run(a.profile, a.method, seeds=() if a.seed is None else (a.seed,), device=a.device)
+    else:
+        found = grid.run(a.profile, a.condition, a.method, seed=a.seed or 0, device=a.device)
     for path in found:
         print(path)
 

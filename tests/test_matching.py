@@ -11,7 +11,6 @@ from scipy.spatial.transform import Rotation
 from cryostudy.errors import InputError
 from cryostudy.matching import (
     Match,
-    angle_between,
     find,
     flattened,
     gaussian_threshold,
@@ -21,7 +20,6 @@ from cryostudy.matching import (
     rotations,
     search,
     spherical_mask,
-    symmetry_group,
     tail_threshold,
 )
 from cryostudy.matching import checkpoint as checkpoints
@@ -29,6 +27,7 @@ from cryostudy.matching.search import scorer
 from cryostudy.matching.template import centred, extent, is_spherical, transfer
 from cryostudy.matching.tiles import memory_estimate, tiles
 from cryostudy.noise import fbp_noise
+from cryostudy.poses import angle_between, symmetry_group
 from cryostudy.simulate.builtin import built_in_density
 from cryostudy.simulate.placement import place, random_rotation
 from cryostudy.tomography import wedge_mask

@@ -6,8 +6,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from cryostudy.errors import InputError
-from cryostudy.matching import angle_between, rotations, symmetry_group
+from cryostudy.matching import rotations
 from cryostudy.matching.turn import oversampled, turned
+from cryostudy.poses import angle_between, symmetry_group
 from cryostudy.simulate.builtin import built_in_density
 from cryostudy.simulate.placement import place
 

@@ -8,14 +8,17 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "papers"
 FILES = sorted(FOLDER.glob("*.csv"))
 RANGES = {"psnr_db": (5, 60), "ssim": (0, 1), "minutes": (0, 100), "fsc_eo_0.5_angstrom": (1, 100), "snr_db": (-60, 0)}
+RANGES |= {"pr_auc": (0, 1), "f1": (0, 1), "fsc_truth_0.5_angstrom": (5, 50), "fsc_truth_0.143_angstrom": (5, 50)}
+FIGURES = {("003", 8): 5 * 2, ("003", 9): 4 * 2}  # their numbers stand in the text of Section 3.3
 
 
-def numbers(paper: str, table: int) -> dict[tuple[str, str, str], float]:
-    with (FOLDER / f"{paper}_table{table}.csv").open(encoding="utf-8", newline="") as file:
+def numbers(paper: str, table: int, kind: str = "table") -> dict[tuple[str, str, str], float]:
+    with (FOLDER / f"{paper}_{kind}{table}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     values = {(row["row"], row["column"], row["metric"]): float(row["value"]) for row in rows}
     assert len(values) == len(rows), "one number has two values"
-    assert {(row["paper"], row["table"]) for row in rows} == {(paper, str(table))}
+    name = str(table) if kind == "table" else f"{kind} {table}"
+    assert {(row["paper"], row["table"]) for row in rows} == {(paper, name)}
     return values
 
 
@@ -26,17 +29,22 @@ SIZES |= {("001", 3): 5 * 4, ("001", 4): 2 * 3 * 2, ("001", 5): 2 * 3 * 2}
 SIZES |= {("003", 1): 3 * 5 + 1}  # one more from the text, Section 3.2
 
 
-@pytest.mark.parametrize(("paper", "table"), SIZES)
-def test_tables_are_complete_and_in_range(paper: str, table: int):
-    values = numbers(paper, table)
-    assert len(values) == SIZES[paper, table]
+@pytest.mark.parametrize(
+    ("paper", "table", "kind", "size"),
+    [(*at, "table", n) for at, n in SIZES.items()] + [(*at, "figure", n) for at, n in FIGURES.items()],
+)
+def test_tables_are_complete_and_in_range(paper: str, table: int, kind: str, size: int):
+    values = numbers(paper, table, kind)
+    assert len(values) == size
     for (_, _, metric), value in values.items():
         low, high = RANGES[metric]
         assert low < value < high
 
 
 def test_no_file_is_left_unread():
-    assert {path.stem for path in FILES} == {f"{paper}_table{table}" for paper, table in SIZES}
+    assert {path.stem for path in FILES} == {f"{paper}_table{table}" for paper, table in SIZES} | {
+        f"{paper}_figure{figure}" for paper, figure in FIGURES
+    }
 
 
 def test_numbers_as_printed():

@@ -1,6 +1,6 @@
 """Template matching: where a particle lies in a tomogram, how it is turned, and which peaks are more than noise."""
 
-from cryostudy.matching.angles import angle_between, rotations, symmetry_group
+from cryostudy.matching.angles import rotations
 from cryostudy.matching.peaks import Found, find, flattened, peaks
 from cryostudy.matching.search import Match, search
 from cryostudy.matching.template import phase_randomised, resampled, spherical_mask
@@ -9,7 +9,6 @@ from cryostudy.matching.threshold import gaussian_threshold, tail_threshold
 __all__ = [
     "Found",
     "Match",
-    "angle_between",
     "find",
     "flattened",
     "gaussian_threshold",
@@ -19,6 +18,5 @@ __all__ = [
     "rotations",
     "search",
     "spherical_mask",
-    "symmetry_group",
     "tail_threshold",
 ]

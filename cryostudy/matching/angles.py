@@ -6,14 +6,12 @@ the particle's point group, whose main axis is the z of its own frame.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryostudy.errors import InputError
-from cryostudy.simulate.builtin import symmetry_operations
+from cryostudy.poses import symmetry_group
 
 Matrices = NDArray[np.float64]
 COARSEST, FINEST = 90.0, 0.5  # degrees
@@ -46,24 +44,3 @@ def rotations(step: float, symmetry: str = "C1") -> Matrices:
     near = np.abs(quaternions @ (group * [-1, -1, -1, 1]).T)
     kept = quaternions[np.abs(quaternions[:, 3]) >= near.max(1) - 1e-12]
     return np.ascontiguousarray(Rotation.from_quat(kept).as_matrix()[:, ::-1, ::-1])
-
-
-def symmetry_group(symmetry: str) -> Matrices:
-    """The rotations (order, 3, 3) of a point group on (z, y, x) vectors; its main axis is z, a D group's first two-fold
-    axis x.
-
-    Raises:
-        InputError: none of C1, C2 ..., D2, D3 ..., T, O, I.
-    """
-    name = symmetry.strip().upper()
-    found = re.fullmatch(r"T|O|I|C([1-9]\d?)|D([2-9]|[1-9]\d)", name)
-    if not found:
-        raise InputError(f"symmetry {symmetry!r} is unknown; give C1, C2 ..., D2, D3 ..., T, O or I")
-    return symmetry_operations(name)
-
-
-def angle_between(a: Matrices, b: Matrices, symmetry: str = "C1") -> NDArray[np.float64]:
-    """Degrees from rotations a to b, (..., 3, 3) that broadcast: the least over a S, S in the particle's group."""
-    relative = np.swapaxes(np.asarray(a, float), -1, -2) @ np.asarray(b, float)
-    traces = np.einsum("...ij,kij->...k", relative, symmetry_group(symmetry))
-    return np.rad2deg(np.arccos(np.clip((traces.max(-1) - 1) / 2, -1, 1)))
