@@ -6,7 +6,6 @@ A rotation takes the particle's own frame to the tomogram: what lies at p from t
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -57,24 +56,12 @@ def _floats(values: ArrayLike, name: str) -> Floats:
     return found
 
 
-def symmetry_group(symmetry: str) -> Floats:
-    """The rotations (order, 3, 3) of a point group on (z, y, x) vectors; its main axis is z, a D group's first two-fold
-    axis x.
-
-    Raises:
-        InputError: none of C1, C2 ..., D2, D3 ..., T, O, I.
-    """
-    name = symmetry.strip().upper()
-    if not re.fullmatch(r"T|O|I|C([1-9]\d?)|D([2-9]|[1-9]\d)", name):
-        raise InputError(f"symmetry {symmetry!r} is unknown; give C1, C2 ..., D2, D3 ..., T, O or I")
-    return symmetry_operations(name)
-
-
-def angle_between(a: Floats, b: Floats, symmetry: str = "C1") -> Floats:
-    """Degrees from rotations a to b, (..., 3, 3) that broadcast: the least over a S, S in the particle's group."""
-    relative = np.swapaxes(np.asarray(a, float), -1, -2) @ np.asarray(b, float)
-    traces = np.einsum("...ij,kij->...k", relative, symmetry_group(symmetry))
-    return np.rad2deg(np.arccos(np.clip((traces.max(-1) - 1) / 2, -1, 1)))
+def check_symmetry(symmetry: str) -> Floats:
+    """The rotations (order, 3, 3) of a point group, see :func:`cryostudy.simulate.builtin.symmetry_operations`."""
+    try:
+        return symmetry_operations(symmetry)
+    except (ValueError, TypeError):
+        raise InputError(f"symmetry {symmetry!r}: unknown; give C1, C6, D7 (any number), T, O or I") from None
 
 
 def angular_error(found: ArrayLike, true: ArrayLike, symmetry: str = "C1") -> Floats:
@@ -88,4 +75,6 @@ def angular_error(found: ArrayLike, true: ArrayLike, symmetry: str = "C1") -> Fl
     """
     count = len(np.asarray(true))
     turned, right = check_rotations(found, count, "found rotations"), check_rotations(true, count, "true rotations")
-    return angle_between(turned, right, symmetry)
+    traces = np.einsum("nji,njk,gki->ng", turned, right, check_symmetry(symmetry))
+    # the trace of R_found^T R_true g is 1 + 2 cos of the angle between the two
+    return np.rad2deg(np.arccos(np.clip((traces.max(1, initial=-1) - 1) / 2, -1, 1)))

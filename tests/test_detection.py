@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from cryostudy.errors import InputError
 from cryostudy.metrics import detection
-from cryostudy.poses import angular_error, symmetry_group
+from cryostudy.poses import angular_error, check_symmetry
 
 SEEDS = st.integers(0, 10**6)
 
@@ -124,7 +124,7 @@ def test_perfect_detection_scores_one(seed, count):
     assert d.average_precision == pytest.approx(1) and best.f1 == best.recall == best.precision == 1
     assert best.distance == 0 and best.threshold >= 1
     e = detection(
-        true[order], scores[:count], true, tolerance=1, rotations=turns[order] @ symmetry_group("D2")[2],
+        true[order], scores[:count], true, tolerance=1, rotations=turns[order] @ check_symmetry("D2")[2],
         true_rotations=turns, symmetry="D2",
     )  # fmt: skip
     assert e.oracle().angle == pytest.approx(0, abs=1e-4)
@@ -178,7 +178,7 @@ def test_histograms_split_all_scores():
 
 @pytest.mark.parametrize("symmetry", ["C1", "C6", "D7", "T", "O", "I"])
 def test_angular_error_is_that_of_the_turn_up_to_symmetry(symmetry):
-    right, operations = rotations(20, 1), symmetry_group(symmetry)
+    right, operations = rotations(20, 1), check_symmetry(symmetry)
     rng = np.random.default_rng(2)
     axes = rng.normal(size=(20, 3))
     degrees = rng.uniform(0, 17, 20)  # below half the least angle of any of these groups
@@ -198,8 +198,8 @@ BAD = {
     "or neither": dict(rotations=[np.eye(3)]),
     "is no rotation": dict(rotations=[np.diag([1, 1, -1])], true_rotations=[np.eye(3)]),
     "one matrix a particle": dict(rotations=np.eye(3), true_rotations=[np.eye(3)]),
-    "'C0' is unknown": dict(symmetry="C0", rotations=[np.eye(3)], true_rotations=[np.eye(3)]),
-    "'X' is unknown": dict(symmetry="X", rotations=[np.eye(3)], true_rotations=[np.eye(3)]),
+    "'C0': unknown": dict(symmetry="C0", rotations=[np.eye(3)], true_rotations=[np.eye(3)]),
+    "'X': unknown": dict(symmetry="X", rotations=[np.eye(3)], true_rotations=[np.eye(3)]),
 }
 
 

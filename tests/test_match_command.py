@@ -12,7 +12,7 @@ from cryostudy import cli, io
 from cryostudy.io.star import euler_angles, rotations_of, write_particles
 from cryostudy.matching import checkpoint as checkpoints
 from cryostudy.matching import resampled
-from cryostudy.poses import angle_between
+from cryostudy.matching.angles import angle_between
 from cryostudy.simulate.placement import place
 
 POSE = Rotation.random(random_state=7).as_matrix()

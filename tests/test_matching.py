@@ -23,11 +23,12 @@ from cryostudy.matching import (
     tail_threshold,
 )
 from cryostudy.matching import checkpoint as checkpoints
+from cryostudy.matching.angles import angle_between
 from cryostudy.matching.search import scorer
 from cryostudy.matching.template import centred, extent, is_spherical, transfer
 from cryostudy.matching.tiles import memory_estimate, tiles
 from cryostudy.noise import fbp_noise
-from cryostudy.poses import angle_between, symmetry_group
+from cryostudy.poses import check_symmetry
 from cryostudy.simulate.builtin import built_in_density
 from cryostudy.simulate.placement import place, random_rotation
 from cryostudy.tomography import wedge_mask
@@ -91,7 +92,7 @@ def asymmetric(symmetry="C1"):
     for centre in ((2, 0, 1), (-2, 2, 0), (0, -2, 2), (1, 3, -1)):
         particle[tuple(np.array(centre) + 5)] = 1
     particle = ndimage.gaussian_filter(particle, 0.9) / 0.04
-    whole = (place(particle, turn, np.zeros(3)) for turn in symmetry_group(symmetry))
+    whole = (place(particle, turn, np.zeros(3)) for turn in check_symmetry(symmetry))
     return np.maximum.reduce(list(whole)).astype(np.float32)
 
 

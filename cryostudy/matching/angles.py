@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryostudy.errors import InputError
-from cryostudy.poses import symmetry_group
+from cryostudy.poses import check_symmetry
 
 Matrices = NDArray[np.float64]
 COARSEST, FINEST = 90.0, 0.5  # degrees
@@ -33,7 +33,7 @@ def rotations(step: float, symmetry: str = "C1") -> Matrices:
     """
     if not FINEST <= step <= COARSEST:
         raise InputError(f"angles step {step:g}: give {FINEST:g} to {COARSEST:g} degrees")
-    group = Rotation.from_matrix(symmetry_group(symmetry)[:, ::-1, ::-1]).as_quat()
+    group = Rotation.from_matrix(check_symmetry(symmetry)[:, ::-1, ::-1]).as_quat()
     count = int(np.ceil(8 * np.pi**2 / np.deg2rad(step) ** 3))
     s = np.arange(count) + 0.5
     r, rest = np.sqrt(s / count), np.sqrt(1 - s / count)
@@ -44,3 +44,10 @@ def rotations(step: float, symmetry: str = "C1") -> Matrices:
     near = np.abs(quaternions @ (group * [-1, -1, -1, 1]).T)
     kept = quaternions[np.abs(quaternions[:, 3]) >= near.max(1) - 1e-12]
     return np.ascontiguousarray(Rotation.from_quat(kept).as_matrix()[:, ::-1, ::-1])
+
+
+def angle_between(a: Matrices, b: Matrices, symmetry: str = "C1") -> Matrices:
+    """Degrees from rotations a to b, (..., 3, 3) that broadcast: the least over a S, S in the particle's group."""
+    relative = np.swapaxes(np.asarray(a, float), -1, -2) @ np.asarray(b, float)
+    traces = np.einsum("...ij,kij->...k", relative, check_symmetry(symmetry))
+    return np.rad2deg(np.arccos(np.clip((traces.max(-1) - 1) / 2, -1, 1)))
