@@ -151,22 +151,33 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("tomogram", type=Path, help="the tomogram (MRC)")
     p.add_argument("template", type=Path, help="the particle's density (MRC), at the tomogram's voxel size")
-    p.add_argument("--angles-step", type=float, default=10.0, help="degrees (default: %(default)s)")
+    p.add_argument("--angles-step", type=float, default=10.0,
+                   help="degrees between orientations, 0.5 to 90; half the step takes eight times as long "
+                   "(default: %(default)s)")  # fmt: skip
     p.add_argument("--symmetry", default="C1",
-                   help="of the template, main axis z: C1, C2 ..., D2 ..., T, O, I (default: %(default)s)")  # fmt: skip
+                   help="of the template, whose main axis must lie along z: C1, C2 ..., D2 ..., T, O, I; fewer "
+                   "orientations are searched (default: %(default)s)")  # fmt: skip
     p.add_argument("--tilt-file", type=Path, help="tilt angles: .tlt, .rawtlt or .mdoc")
     p.add_argument("--tilt-range", type=float, nargs=2, metavar=("MIN", "MAX"),
                    help="first and last tilt, degrees, in place of --tilt-file")  # fmt: skip
     p.add_argument("--wedge", default="template",
-                   help="take what lies in the missing wedge from the template, from both (tomogram too) or from none, "
-                   "as fits a tomogram whose wedge was filled (default: %(default)s)")  # fmt: skip
-    p.add_argument("--defocus", type=float, help="Å: weight the template by the CTF's magnitude")
-    p.add_argument("--unflipped", action="store_true", help="the tomogram was not corrected for the CTF's sign")
+                   help="template: cut the missing wedge out of the template, as fits a raw tomogram; both: out of "
+                   "the tomogram too; none: match the whole template, as fits a tomogram whose wedge was filled, or "
+                   "where no tilt angles are given (default: %(default)s)")  # fmt: skip
+    p.add_argument(
+        "--defocus",
+        type=float,
+        help="underfocus in Å (30000 for 3 µm): weight the template by the CTF at 300 kV and Cs 2.7 mm",
+    )
+    p.add_argument(
+        "--unflipped", action="store_true", help="with --defocus: the tomogram was not corrected for the CTF's sign"
+    )
     p.add_argument("--mask", type=Path, help="of the template's shape, 0 to 1 (default: a ball around the particle)")
     p.add_argument("--black", action="store_true", help="particles are darker than the tomogram's background")
     p.add_argument("--resample", action="store_true", help="bring template and mask to the tomogram's voxel size")
-    p.add_argument("--voxel-size", type=float, help="Å, of the tomogram, where its header has none")
-    p.add_argument("--radius", type=float, help="of the particle, Å: peaks are no closer (default: the template's)")
+    p.add_argument("--voxel-size", type=float, help="Å, of the tomogram, in place of what its header says")
+    p.add_argument("--radius", type=float,
+                   help="of the particle, Å: peaks are no closer (default: of a ball around the template)")  # fmt: skip
     p.add_argument("--false-positives", type=float, default=1.0, metavar="RATE",
                    help="how many peaks of noise to accept in the whole tomogram (default: %(default)s)")  # fmt: skip
     p.add_argument("--no-noise-reference", action="store_true",

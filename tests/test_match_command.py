@@ -8,7 +8,8 @@ import starfile
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryostudy import cli, io
+from cryostudy import cli, io, matching
+from cryostudy.errors import InputError
 from cryostudy.io.star import euler_angles, rotations_of, write_particles
 from cryostudy.matching import checkpoint as checkpoints
 from cryostudy.matching import resampled
@@ -35,7 +36,8 @@ def files(tmp_path, monkeypatch):
     volume = np.roll(volume, (-3, 0, -1), (0, 1, 2)) + np.random.default_rng(0).normal(0, 0.1, volume.shape)
     given = {
         "tomo": volume, "template": particle(), "small": particle()[:9, :9, :9], "flat": np.ones((20, 20, 20)),
-        "huge": np.pad(particle(), 12), "nan": np.full((11, 11, 11), np.nan), "ball": np.ones((11, 11, 11)),
+        "huge": ndimage.zoom(particle(), 4, order=1), "wide": np.pad(particle(), 12),
+        "nan": np.full((11, 11, 11), np.nan), "ball": np.ones((11, 11, 11)),
     }  # fmt: skip
     given["ball"][0] = 0
     for name, data in given.items():
@@ -85,7 +87,9 @@ def test_interrupted_it_goes_on_and_gives_the_same(files, monkeypatch, capsys):
         patched.setattr(checkpoints.Checkpoint, "passed", stops)
         assert cli.main([*command, "cut"]) == 130
     assert [path.name for path in (files / "cut").iterdir()] == [checkpoints.NAME]
+    capsys.readouterr()
     assert cli.main([*command, "cut"]) == 0
+    assert "a search was cut short in cut; if it was this one, it goes on" in capsys.readouterr().err
     for name in ("scores", "orientations", "noise"):
         assert np.array_equal(*(io.read_volume(f"{out}/{name}.mrc").data for out in ("whole", "cut")))
 
@@ -117,6 +121,11 @@ def test_template_is_resampled_and_inverted_on_demand(files, capsys):
         (["tomo.mrc", "template.mrc", "--tilt-range", "60", "-60"], "--tilt-range"),
         (["tomo.mrc", "template.mrc", "--false-positives", "0"], "rate"),
         (["tomo.mrc", "template.mrc", "--radius", "3"], "--radius"),
+        (["tomo.mrc", "template.mrc", "--radius", "500"], "more than half of tomo.mrc"),
+        (["tomo.mrc", "template.mrc", "--defocus", "3"], "3 µm are 30000"),
+        (["tomo.mrc", "template.mrc", "--unflipped"], "give --defocus too"),
+        (["tomo.mrc", "template.mrc", "--voxel-size", "-3"], "--voxel-size -3"),
+        (["series.st", "template.mrc"], "by its name a tilt stack"),
         (["tomo.mrc", "absent.mrc"], "no such file"),
         (["tomo.mrc", "template.mrc", "--out", "."], "--out"),
         (["tomo.mrc", "template.mrc", "--out", "tilts.tlt"], "not a folder"),
@@ -130,6 +139,35 @@ def test_wrong_input_is_one_line_and_nothing_is_written(files, capsys, arguments
     text = capsys.readouterr().err
     assert says in text and text.count("\n") == 1
     assert sorted(files.iterdir()) == before
+
+
+def test_margins_of_a_template_are_cut_and_doubts_are_notes(files, capsys):
+    command = ["match", "tomo.mrc", "wide.mrc", "--no-noise-reference", *QUICK]
+    assert cli.main([*command, "--symmetry", "c2", "--out", "found"]) == 0
+    said = capsys.readouterr().err
+    assert "wide.mrc turned by C2 correlates with itself by" in said and "no tilt angles: the whole template" in said
+    notes = json.loads((files / "found" / "record.json").read_text())["notes"]
+    assert len(notes) == 2 and all(note in said for note in notes)
+    assert cli.main([*command, "--out", "found"]) == 0
+    said, result = capsys.readouterr()[::-1]
+    assert "the earlier result in found is replaced" in said and "turned by" not in said
+    assert "1 particle above" in result or "particles above" in result
+    best = starfile.read("found/particles.star")["particles"].iloc[0]
+    assert np.abs(best[["rlnCoordinateZ", "rlnCoordinateY", "rlnCoordinateX"]].to_numpy(float) - PLACE).max() <= 1
+
+
+def test_a_search_with_too_few_peaks_of_the_reference_is_not_lost(files, capsys, monkeypatch):
+    plain = matching.find
+
+    def refuses(match, *rest, **options):
+        if match.noise is not None:
+            raise InputError("false-positive rate: only 9 peaks in the noise reference; give a larger volume")
+        return plain(match, *rest, **options)
+
+    monkeypatch.setattr(matching, "find", refuses)
+    assert cli.main(["match", "tomo.mrc", "template.mrc", "--out", "found", *QUICK]) == 0
+    assert "only 9 peaks in the noise reference: the threshold knows noise only" in capsys.readouterr().err
+    assert (files / "found" / "particles.star").exists()
 
 
 def test_particles_survive_a_round_trip(tmp_path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cryostudy import io, matching, records
 from cryostudy.commands.restore import angles_of_range
@@ -18,9 +21,12 @@ from cryostudy.matching.checkpoint import NAME as CHECKPOINT
 from cryostudy.matching.search import WEDGES, Wedge, sized
 from cryostudy.matching.template import centred, extent
 from cryostudy.matching.threshold import check_rate
+from cryostudy.poses import check_symmetry
+from cryostudy.tomography.wedge_check import check_wedge
 from cryostudy.training import choose_device
 
 RECORD = "record.json"
+ALIKE = 0.8  # correlation of a symmetric template with itself turned; less at corners and by interpolation than 1
 WRITTEN = ("scores.mrc", "orientations.mrc", "noise.mrc", "orientations.csv", "particles.star", RECORD, CHECKPOINT)
 
 
@@ -68,7 +74,16 @@ def match_files(
         raise InputError(f"--wedge {wedge}: unknown; give {', '.join(WEDGES)}")
     if wedge == "both" and tilt_file is None and tilt_range is None:
         raise InputError("--wedge both needs the tilt angles; give --tilt-file or --tilt-range too")
+    if defocus is not None and not 100 <= defocus <= 1e6:
+        raise InputError(f"--defocus {defocus:g}: give the underfocus in Å, positive; 3 µm are 30000")
+    if not flipped and defocus is None:
+        raise InputError("--unflipped is about the CTF; give --defocus too")
+    if voxel_size is not None and not 0 < voxel_size < np.inf:
+        raise InputError(f"--voxel-size {voxel_size:g}: give a positive size in Å")
+    if tomogram.suffix.lower() in (".st", ".ali"):
+        raise InputError(f"{tomogram}: by its name a tilt stack; give a tomogram, or rename one to .mrc")
     check_rate(rate)
+    symmetry = symmetry.upper()
     rotations = matching.rotations(step, symmetry)
     choose_device(device)
     inputs = [path for path in (tomogram, template, mask, tilt_file) if path is not None]
@@ -83,24 +98,46 @@ def match_files(
         if not resample:
             raise InputError(
                 f"{template}: voxel size {template_size:g} Å, but {tomogram} has {size:g} Å; add --resample, or "
-                "--voxel-size if the tomogram's header is wrong"
+                f"{'--voxel-size if its header is wrong' if voxel_size is None else 'mend --voxel-size'}"
             )
         particle = matching.resampled(particle, template_size, size)
         cover = None if cover is None else np.clip(matching.resampled(cover, template_size, size), 0, 1)
     if defocus is not None and not size:
         raise InputError(f"--defocus: {tomogram} states no voxel size; give --voxel-size")
     if any(t > v for t, v in zip(particle.shape, volume.shape, strict=True)):
-        raise InputError(
-            f"{template}: {sized(particle)} voxels, larger than {tomogram} with {sized(volume)}; crop the template"
-        )
-    if not size or not template_size:
-        lacking = tomogram if not size else template
-        print(f"cryostudy: note: {lacking} states no voxel size; it is taken to be that of the other", file=sys.stderr)
+        cropped = within(particle)
+        if cover is not None or any(t > v for t, v in zip(cropped.shape, volume.shape, strict=True)):
+            raise InputError(
+                f"{template}: {sized(particle)} voxels, larger than {tomogram} with {sized(volume)}; crop the template"
+            )
+        particle = cropped
+    stated, size = size, size or template_size
     particle = -centred(particle) if black else centred(particle)
     reach = extent(particle) if radius is None else radius / (size or 1)
     if not reach >= 1:
         raise InputError(f"--radius {radius}: less than a voxel; give the particle's radius in Å")
+    if reach > max(volume.shape) / 2:
+        raise InputError(f"--radius {radius}: more than half of {tomogram}; give the particle's radius in Å")
     folder = check_folder(out or tomogram.with_name(f"{stem(tomogram)}_{stem(template)}"), inputs)
+    with records.noting(inputs) as notes:
+        if not size:
+            warn(f"neither {tomogram} nor {template} states a voxel size; lengths are in voxels, written as 1 Å each")
+        elif not stated or not template_size:
+            warn(f"{template if stated else tomogram} states no voxel size; it is taken to be that of the other")
+        if angles is None:
+            warn("no tilt angles: the whole template is matched, as fits a tomogram without a missing wedge only")
+        elif wedge != "none" and (doubt := check_wedge(volume, angles)):
+            warn(f"{tomogram}: {doubt}")
+        if (like_itself := self_likeness(particle, symmetry)) < ALIKE:
+            warn(
+                f"{template} turned by {symmetry} correlates with itself by {like_itself:.2f} only: lay its main axis "
+                "along z, or give another --symmetry"
+            )
+    if (folder / CHECKPOINT).exists():
+        print(f"cryostudy: note: a search was cut short in {folder}; if it was this one, it goes on", file=sys.stderr)
+    elif (folder / RECORD).exists():
+        print(f"cryostudy: note: the earlier result in {folder} is replaced", file=sys.stderr)
+    print(f"cryostudy: {len(rotations)} orientations, {sized(volume)} voxels", file=sys.stderr)
 
     record = records.start(
         "match", profile="-", seed=seed, device=device, inputs=inputs,
@@ -109,6 +146,7 @@ def match_files(
                     "rate": rate, "noise_reference": noise_reference, "orientations": len(rotations),
                     "tilt_range": None if angles is None else [min(angles), max(angles)]},
     )  # fmt: skip
+    record.content["notes"] += notes
     folder.mkdir(exist_ok=True)
     found = matching.search(
         volume, particle, rotations, mask=cover, tilt_angles=angles, wedge=wedge, voxel_size=size, defocus=defocus,
@@ -124,7 +162,15 @@ def match_files(
         {"index": k, "rlnAngleRot": f"{rot:.4f}", "rlnAngleTilt": f"{tilt:.4f}", "rlnAnglePsi": f"{psi:.4f}"}
         for k, (rot, tilt, psi) in enumerate(euler_angles(rotations))
     ])  # fmt: skip
-    particles = matching.find(found, reach, rate)
+    try:
+        particles = matching.find(found, reach, rate)
+    except InputError as error:  # too few peaks of the reference to tell its tail; the search itself is sound
+        if found.noise is None:
+            raise
+        with records.noting() as few:
+            warn(f"{str(error).split(';')[0].removeprefix('false-positive rate: ')}: the threshold knows noise only")
+        record.content["notes"] += few
+        particles = matching.find(replace(found, noise=None), reach, rate)
     write_particles(
         folder / "particles.star", particles.positions, particles.rotations, particles.scores, tomogram=stem(tomogram),
         shape=volume.shape, voxel_size=size or 1.0,
@@ -132,8 +178,33 @@ def match_files(
     record.add("match", {"particles": len(particles.scores), "threshold": round(particles.threshold, 4),
                          "best": round(float(found.scores.max()), 4), "deviation": found.deviation})  # fmt: skip
     records.write_json(folder / RECORD, record.closed())
-    print(f"{len(particles.scores)} particles above {particles.threshold:.3f}")
+    count, best = len(particles.scores), float(found.scores.max())
+    print(
+        f"{count} particle{'s' * (count != 1)} above {particles.threshold:.3f}, which noise passes {rate:g} times "
+        f"(best score {best:.3f}); other kinds of particles may pass too"
+    )
     return folder
+
+
+def warn(text: str) -> None:
+    """A note on stderr, for the record too where it is caught."""
+    warnings.warn(text, stacklevel=3)
+
+
+def within(template: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A template without its empty margins, about the same centre."""
+    keep = int(np.ceil(extent(template))) + 2
+    cut = [max((n - 2 * keep - n % 2) // 2, 0) for n in template.shape]
+    return template[tuple(slice(c, n - c) for c, n in zip(cut, template.shape, strict=True))]
+
+
+def self_likeness(template: NDArray[np.float32], symmetry: str) -> float:
+    """The least correlation of a template (z, y, x) with itself turned by a point group's rotations."""
+    centre = (np.array(template.shape) - 1) / 2
+    turned = (
+        ndimage.affine_transform(template, turn, centre - turn @ centre, order=1) for turn in check_symmetry(symmetry)
+    )
+    return min(float(np.corrcoef(template.ravel(), other.ravel())[0, 1]) for other in turned)
 
 
 def read(path: Path) -> tuple[NDArray[np.float32], float]:
