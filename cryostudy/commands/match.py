@@ -180,7 +180,7 @@ def match_files(
     records.write_json(folder / RECORD, record.closed())
     count, best = len(particles.scores), float(found.scores.max())
     print(
-        f"{count} particle{'s' * (count != 1)} above {particles.threshold:.3f}, which noise passes {rate:g} times "
+        f"{count} particle{'s' * (count != 1)} above {particles.threshold:.3f}, where noise alone would give {rate:g} "
         f"(best score {best:.3f}); other kinds of particles may pass too"
     )
     return folder
