@@ -564,7 +564,7 @@ def test_ctrl_c_says_how_to_go_on(tomogram, run, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artefacts, "fitted", stop)
+    monkeypatch.setattr(artefacts, "fitted_at", stop)
     code, _, complaint = run("restore", tomogram, "--out", tmp_path / "out.mrc")
     assert code == 130 and complaint == (
         "cryostudy: stopped; run the same command again to go on from the last checkpoint\n"
@@ -585,7 +585,7 @@ def test_what_the_machine_refuses_is_one_line(error, says, tomogram, refused, mo
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(artefacts, "fitted", fail)
+    monkeypatch.setattr(artefacts, "fitted_at", fail)
     refused(says, "restore", tomogram)
 
 
@@ -593,7 +593,7 @@ def test_a_defect_of_ours_is_not_hidden(tomogram, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(artefacts, "fitted", fail)
+    monkeypatch.setattr(artefacts, "fitted_at", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         cli.main(["restore", tomogram])
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryostudy import io, matching, records
-from cryostudy.commands.restore import angles_of_range
+from cryostudy.commands.restore import given_tilts
 from cryostudy.errors import InputError
 from cryostudy.io.aside import write_csv
 from cryostudy.io.star import euler_angles, write_particles
@@ -68,11 +68,10 @@ def match_files(
     Raises:
         InputError: as its one line says, before anything is written.
     """
-    if tilt_file is not None and tilt_range is not None:
-        raise InputError("--tilt-file and --tilt-range both give the tilt angles; leave one out")
+    tilts = given_tilts(tilt_file, tilt_range)
     if wedge not in WEDGES:
         raise InputError(f"--wedge {wedge}: unknown; give {', '.join(WEDGES)}")
-    if wedge == "both" and tilt_file is None and tilt_range is None:
+    if wedge == "both" and tilts is None:
         raise InputError("--wedge both needs the tilt angles; give --tilt-file or --tilt-range too")
     if defocus is not None and not 100 <= defocus <= 1e6:
         raise InputError(f"--defocus {defocus:g}: give the underfocus in Å, positive; 3 µm are 30000")
@@ -87,7 +86,7 @@ def match_files(
     rotations = matching.rotations(step, symmetry)
     choose_device(device)
     inputs = [path for path in (tomogram, template, mask, tilt_file) if path is not None]
-    angles = io.read_tilt_angles(tilt_file) if tilt_file else angles_of_range(*tilt_range) if tilt_range else None
+    angles = io.read_tilt_angles(tilts) if isinstance(tilts, Path) else tilts
     volume, size = read(tomogram)
     size = voxel_size or size
     particle, template_size = read(template)

@@ -18,7 +18,7 @@ from cryostudy.commands.outputs import beside, check_earlier, default_output
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.io.destination import PACKED, check_space, disk_errors
-from cryostudy.methods import Denoiser, Method, get
+from cryostudy.methods import Denoiser, get
 from cryostudy.methods.recorrupted import resolved
 from cryostudy.progress import busy
 from cryostudy.records import Record
@@ -92,9 +92,7 @@ def restore_files(
         raise InputError(
             "no input: give a tomogram, or --even and --odd, or --tilt-series, --tilt-file and --thickness"
         )
-    angles = tilt_file if tilt_range is None else angles_of_range(*tilt_range)
-    if tilt_file is not None and tilt_range is not None:
-        raise InputError("--tilt-file and --tilt-range both give the tilt angles; leave one out")
+    angles = given_tilts(tilt_file, tilt_range)
     if tilt_series is not None and (tilt_file is None or thickness is None):
         raise InputError(f"{tilt_series}: a tilt series needs --tilt-file and --thickness too")
     if tilt_series is None and thickness is not None:
@@ -148,12 +146,13 @@ def restore_files(
     record.data(acquisition)
     record.content["notes"] += notes
     began = time.monotonic()
-    seeds = range(seed, seed + (spread or 1))
-    if ready is None and own:
-        say_kept(work, chosen, acquisition, seeds)
-    fits = [ready] if ready else [
-        artefacts.fitted(chosen, acquisition, seed=s, device=device, folder=work, progress=progress) for s in seeds
-    ]  # fmt: skip
+    if ready:
+        fits = [ready]
+    else:
+        places = {s: artefacts.place(chosen, acquisition, s, work) for s in range(seed, seed + (spread or 1))}
+        if own:
+            say_kept(work, list(places.values()))
+        fits = [artefacts.fitted_at(at, chosen, acquisition, s, device, progress) for s, at in places.items()]
     fitted = fits[0]
     trained = time.monotonic()
     used = fitted.method.parameters()  # with what the method itself chose
@@ -192,14 +191,24 @@ def restore_files(
     return target, acquisition
 
 
-def say_kept(work: Path, method: Method, acquisition: Acquisition, seeds: range) -> None:
+def say_kept(work: Path, places: list[Path]) -> None:
     """Say on stderr what an earlier call has trained already, so that a short run surprises nobody."""
-    places = [artefacts.place(method, acquisition, seed, work) for seed in seeds]
     if count := sum((place / "denoiser.pt").exists() for place in places):
         which = "" if len(places) == 1 else f" {count} of {len(places)} networks"
         print(f"cryostudy: note: already trained{which}, in {work}; remove it to train anew", file=sys.stderr)
     elif any((place / "checkpoint.pt").exists() for place in places):
         print(f"cryostudy: note: training goes on from the checkpoint in {work}", file=sys.stderr)
+
+
+def given_tilts(file: Path | None, limits: tuple[float, float] | None) -> Path | tuple[float, ...] | None:
+    """The tilt angles of --tilt-file, not read yet, or of --tilt-range; None without either.
+
+    Raises:
+        InputError: both are given, or what :func:`angles_of_range` refuses.
+    """
+    if file is not None and limits is not None:
+        raise InputError("--tilt-file and --tilt-range both give the tilt angles; leave one out")
+    return file if limits is None else angles_of_range(*limits)
 
 
 def angles_of_range(first: float, last: float) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cryostudy import data, io, records
 from cryostudy.acquisition import Acquisition
-from cryostudy.commands.restore import angles_of_range
+from cryostudy.commands.restore import given_tilts
 from cryostudy.errors import InputError
 from cryostudy.methods import available, get
 from cryostudy.methods.networked import Collective
@@ -127,15 +127,13 @@ def read_recordings(
         raise InputError(f"--even names {len(even)} files and --odd {len(odd)}; give the halves pair by pair")
     if tomograms and even:
         raise InputError("give tomograms or halves, not both")
-    if tilt_files and tilt_range is not None:
-        raise InputError("--tilt-file and --tilt-range both give the tilt angles; leave one out")
+    angles = [given_tilts(file, tilt_range) for file in tilt_files] or [given_tilts(None, tilt_range)]
     count = len(tomograms) or len(even)
     if len(tilt_files) not in (0, 1, count):
         raise InputError(f"--tilt-file names {len(tilt_files)} files for {count} recordings; give one, or one for each")
     if filter is not None and not tilt_files and tilt_range is None:
         raise InputError("--filter says nothing without the tilt angles; give --tilt-file or --tilt-range too")
-    angles: list[Any] = list(tilt_files) * (count if len(tilt_files) == 1 else 1)
-    angles = angles or [None if tilt_range is None else angles_of_range(*tilt_range)] * count
+    angles *= count if len(angles) == 1 else 1
     if tomograms:
         return [data.from_files(path, tilt_angles=a, filter=filter) for path, a in zip(tomograms, angles, strict=True)]
     return [
