@@ -239,6 +239,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--downstream", action="store_true",
                    help="picking, poses, membranes and SNR of restored volumes instead, as in paper 003; chapters 30 "
                    "to 39 read the records")  # fmt: skip
+    p.add_argument("--ablation", metavar="NAME",
+                   help="the parameter grid of data/ablations/NAME.yml instead, with several seeds (a wrong name lists "
+                   "them); chapters 40 to 43 read the records")  # fmt: skip
     p.add_argument("--condition", nargs="+", default=[], help="(default: all; a wrong name lists them)")
     p.add_argument(
         "--method",
@@ -246,7 +249,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="(default: all of `cryostudy methods`; with --paired or --downstream those of their chapters)",
     )
-    p.add_argument("--seed", type=int, help="(default: 0; with --downstream all of 0, 1 and 2)")
+    p.add_argument("--seed", type=int, help="(default: 0; with --downstream or --ablation all of 0, 1 and 2)")
     add_device(p)
     p.set_defaults(run=run_grid)
 
@@ -361,16 +364,20 @@ def chapter(a: argparse.Namespace) -> None:
 def run_grid(a: argparse.Namespace) -> None:
     """`cryostudy grid`."""
     with busy("start"):  # torch alone takes seconds to import
-        from cryostudy import grid, paired, verdict
+        from cryostudy import ablation, grid, paired, verdict
 
-    if a.paired and a.downstream:
-        raise InputError("--paired and --downstream are two grids; leave one out")
+    if a.paired + a.downstream + bool(a.ablation) > 1:
+        raise InputError("--paired, --downstream and --ablation are different grids; leave all but one out")
+    if a.ablation and (a.condition or a.method):
+        raise InputError("--condition and --method: an ablation has its own in its file; leave them out")
     if a.paired and a.seed is not None:
         raise InputError(f"--seed {a.seed}: the paired grid has seeds of its own; leave it out")
     if a.downstream and a.condition:
         raise InputError(f"--condition {a.condition[0]}: the downstream grid has one; leave it out")
     if a.paired:
         found = paired.run(a.profile, a.condition, a.method, device=a.device)
+    elif a.ablation:
+        found = ablation.run(a.ablation, a.profile, seeds=() if a.seed is None else (a.seed,), device=a.device)
     elif a.downstream:
         found = verdict.run(a.profile, a.method, seeds=() if a.seed is None else (a.seed,), device=a.device)
     else:
