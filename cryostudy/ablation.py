@@ -211,7 +211,7 @@ def run(
                 else:
                     record.add(cell.name, measure(cell, given[cell.noise], seed, device) | {"artefact": key})
                     record.finish(folder)
-                    if bar.disable:  # a log says what a bar would have shown
+                    if bar.disable and progress is None:  # a log says what a bar would have shown
                         print(f"{record.name}: {cell.name}", file=sys.stderr)
                 bar.update()
             written.append(record.finish(folder))
@@ -248,9 +248,10 @@ def views(denoiser: Denoiser, recording: Acquisition, device: str = "auto") -> d
 
 
 def published(name: str) -> list[dict[str, Any]]:
-    """The records of an ablation that are published with the study, one a seed; empty where there are none."""
+    """The records of an ablation that are published with the study, one a seed, all with the parameters of the first."""
     folder = records.REPOSITORY / "data" / "results" / "grid"
-    return [json.loads(path.read_text()) for path in sorted(folder.glob(f"ablation-{name}-*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"ablation-{name}-*.json"))]
+    return [one for one in found if all(one[key] == found[0][key] for key in ("profile", "parameters", "inputs"))]
 
 
 def summary(

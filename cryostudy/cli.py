@@ -366,9 +366,9 @@ def run_grid(a: argparse.Namespace) -> None:
     with busy("start"):  # torch alone takes seconds to import
         from cryostudy import ablation, grid, paired, verdict
 
-    if a.paired + a.downstream + bool(a.ablation) > 1:
+    if a.paired + a.downstream + (a.ablation is not None) > 1:
         raise InputError("--paired, --downstream and --ablation are different grids; leave all but one out")
-    if a.ablation and (a.condition or a.method):
+    if a.ablation is not None and (a.condition or a.method):
         raise InputError("--condition and --method: an ablation has its own in its file; leave them out")
     if a.paired and a.seed is not None:
         raise InputError(f"--seed {a.seed}: the paired grid has seeds of its own; leave it out")
@@ -376,7 +376,7 @@ def run_grid(a: argparse.Namespace) -> None:
         raise InputError(f"--condition {a.condition[0]}: the downstream grid has one; leave it out")
     if a.paired:
         found = paired.run(a.profile, a.condition, a.method, device=a.device)
-    elif a.ablation:
+    elif a.ablation is not None:
         found = ablation.run(a.ablation, a.profile, seeds=() if a.seed is None else (a.seed,), device=a.device)
     elif a.downstream:
         found = verdict.run(a.profile, a.method, seeds=() if a.seed is None else (a.seed,), device=a.device)
