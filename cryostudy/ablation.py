@@ -248,7 +248,7 @@ def views(denoiser: Denoiser, recording: Acquisition, device: str = "auto") -> d
 
 
 def published(name: str) -> list[dict[str, Any]]:
-    """The published records of an ablation, one a seed, all with the parameters of the first; empty where there are none."""
+    """The published records of an ablation, one a seed, all with the parameters of the first."""
     folder = records.REPOSITORY / "data" / "results" / "grid"
     found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"ablation-{name}-*.json"))]
     return [one for one in found if all(one[key] == found[0][key] for key in ("profile", "parameters", "inputs"))]
