@@ -271,6 +271,7 @@ def ranges(
                     own[title][row], y, "o", mfc="none", color=COLOURS[1], ms=9, label="this page" if y == 0 else None
                 )
         ax.set(title=title, xlabel=label, yticks=range(len(rows)))
+        ax.locator_params(axis="x", nbins=5)
         ax.grid(axis="y", color="0.92")
         ax.set_axisbelow(True)
     axes[0, 0].set_yticklabels(rows)
