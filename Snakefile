@@ -18,7 +18,8 @@ rule all:
 
 # A benchmark reads the records of the method chapters, so it comes after them, and those of the published grids. The
 # chapters on halves and the wedge find what chapter 17, and those on the wedge what chapter 21 has trained.
-GRIDS = sorted(map(str, Path("data/results/grid").glob("*.json")))
+# The ablations stand for themselves: a chapter, its parameter grid, and the published records of that grid.
+GRIDS = sorted(map(str, set(Path("data/results/grid").glob("*.json")) - set(Path("data/results/grid").glob("ablation-*"))))
 RESTORED = [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if name[:2] in ("17", "20", "21", "23")]
 READS = {
     "19_single_volume_benchmark": [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if "02" <= name < "19"] + GRIDS,
@@ -27,6 +28,10 @@ READS = {
     **{name: [f"{RUNS}/17_recorrupted.ipynb"] for name in CHAPTERS if name[:2] in ("20", "21", "23", "24", "25")},
     **{name: RESTORED + GRIDS for name in CHAPTERS if name[:2] in ("30", "31", "32", "33")},
     "39_downstream_summary": GRIDS,
+    **{
+        path.stem: [str(path), *sorted(map(str, Path("data/results/grid").glob(f"ablation-{path.stem}-*.json")))]
+        for path in Path("data/ablations").glob("*.yml")
+    },
 }
 
 
