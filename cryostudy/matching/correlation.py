@@ -14,7 +14,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-Wanted = tuple[slice, slice, slice]
+Wanted = Sequence[slice]
 FLAT = 1e-3  # of the volume's deviation: what varies less under the mask has no score
 
 
