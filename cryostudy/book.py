@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from cryostudy import records
+from cryostudy import records, reference
 from cryostudy.errors import CryostudyError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,8 +89,12 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
         part["chapters"] = [{"file": f} for f in files if f not in absent]
         missing += [Path(f).name for f in absent]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    overview, *floors = reference.write_pages(stage)
+    for entry in (entry for part in toc["parts"] for entry in part["chapters"] if entry["file"] == overview):
+        entry["sections"] = [{"file": page} for page in floors]
     (stage / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     pages = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
+    pages += floors if overview in pages else []
     names = [Path(page).name for page in pages if page.startswith(CHAPTERS)]
     if not names:
         raise InputError(f"{chapters}: no executed chapter here; run make study, or cryostudy chapter NAME")
