@@ -39,6 +39,8 @@ FLOORS = {
 }
 # The command line and what builds this site: `cryostudy --help` and CONTRIBUTING.md describe them.
 LEFT_OUT = {"__init__", "__main__", "cli", "book", "reference", "pages"}
+# What nearly every chapter calls, of which it would say little to name each function.
+EVERYWHERE = tuple(f"cryostudy.{name}" for name in ("artefacts", "comparison", "errors", "figures", "records"))
 # Papers that docstrings call by their number in data/papers.
 PAPERS = {"000": "liu2025", "001": "yang2021", "003": "jones2026", "004": "wiedemann2024"}
 INTRODUCTION = """The functions and classes that the chapters call, floor by floor: a lower floor never imports a higher
@@ -72,8 +74,7 @@ def write_pages(stage: Path) -> list[str]:
     pages = floors()
     for page, modules in pages.items():
         title = FLOORS[page][0]
-        overview += [_heading(title, "-"), f"In full on the page :doc:`{page}`.\n"]
-        overview.append(_table([f"cryostudy.{module}" for module in modules]))
+        overview += [_heading(f":doc:`{title} <{page}>`", "-"), _table([f"cryostudy.{module}" for module in modules])]
         sections = [_heading(title, "="), *(_section(module) for module in modules)]
         (folder / f"{page}.rst").write_text("\n".join(sections))
     (folder / "index.rst").write_text("\n".join(overview))
@@ -130,7 +131,8 @@ def uses(code: str) -> list[str]:
     """What code imports and calls of `cryostudy`: the dotted names under which the reference describes it, sorted.
 
     A function called on an imported module counts, and so does a method asked for by name, as in `get("scnet")`.
-    A module counts only where nothing more special of it is used. Names that do not exist (any more) are left out.
+    A module counts only where nothing more special of it is used, or where every chapter uses much of it. Names that do
+    not exist (any more) are left out.
     """
     tree = ast.parse(code)
     imported: dict[str, str] = {}
@@ -146,6 +148,7 @@ def uses(code: str) -> list[str]:
             if imported.get(node.func.id) == "cryostudy.methods.get" and name in (found("cryostudy.methods.available")()):
                 things.append(found("cryostudy.methods.get")(name))
     names = {canonical(thing) for thing in things} - {"", "cryostudy"}
+    names = {next((m for m in EVERYWHERE if name.startswith(f"{m}.")), name) for name in names}
     return sorted(name for name in names if not any(other.startswith(f"{name}.") for other in names))
 
 
@@ -154,6 +157,16 @@ def _module(dotted: str) -> ModuleType | None:
         return importlib.import_module(dotted)
     except ImportError:
         return None
+
+
+def links(code: str) -> str:
+    """The end of a chapter, as MyST: what its code uses, each a link to its description; "" where it uses nothing."""
+    listed = []
+    for name in uses(code):
+        *parts, last = name.split(".")[1:]
+        shown = ".".join([*(parts if parts[-1:] != [last] else parts[:-1]), last])  # metrics.fsc, not metrics.fsc.fsc
+        listed.append(f"{{py:obj}}`{shown} <{name}>`")
+    return f"::::{{div}} uses\n**In the API reference**: {', '.join(listed)}\n::::" if listed else ""
 
 
 # The Sphinx extension
