@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from cryostudy import records, reference
+from cryostudy import launch, records, reference
 from cryostudy.errors import CryostudyError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +80,12 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
     """Writes the source of the site to `stage`; returns the names of its pages and of the chapters left out."""
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("chapters"))
-    shutil.copy(root / "_config.yml", stage)
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    if url := launch.address(config):
+        config = launch.configured(config, url)
+        with (stage / "book/rerun.md").open("a") as page:
+            page.write(launch.IN_THE_BROWSER.format(url=url))
+    (stage / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     missing = []
     for part in toc["parts"]:
@@ -264,10 +269,11 @@ def _with_values(parameters: str, injected: str) -> str:
 
 
 def _fingerprint(stage: Path) -> str:
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(stage.rglob("*")):
-        if path.is_file():
-            digest.update(str(path.relative_to(stage)).encode() + b"\0" + path.read_bytes())
+    digest = hashlib.sha256()
+    for folder, pattern in ((stage, "*"), (records.PACKAGE, "*.py")):  # the API reference comes from the docstrings
+        for path in sorted(folder.rglob(pattern)):
+            if path.is_file():
+                digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -38,7 +38,7 @@ FLOORS = {
     "more": ("Commands and the rest", []),
 }
 # The command line and what builds this site: `cryostudy --help` and CONTRIBUTING.md describe them.
-LEFT_OUT = {"__init__", "__main__", "cli", "book", "reference", "pages"}
+LEFT_OUT = {"__init__", "__main__", "cli", "book", "launch", "reference", "pages"}
 # What nearly every chapter calls, of which it would say little to name each function.
 EVERYWHERE = tuple(f"cryostudy.{name}" for name in ("artefacts", "comparison", "errors", "figures", "records"))
 # Papers that docstrings call by their number in data/papers.
