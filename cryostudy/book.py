@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,18 @@ The code of `cryostudy` that made these numbers differs from the code of this si
 record below names the commit. Changed since, of what it used: {}.
 :::
 """
+# What the theme's pages lack for those who hear them or steer by keys: names of buttons and of the sidebar.
+MENDED = {
+    '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
+    '<summary aria-label="Toggle hidden content">': "<summary>",  # hid the text that the button shows
+    '<div id="pst-primary-sidebar" ': '<div id="pst-primary-sidebar" role="region" aria-label="Contents of the site" ',
+}
+FRONT = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title><meta http-equiv="refresh" content="0; url=book/index.html"></head>
+<body><p><a href="book/index.html">{title}</a></p></body>
+</html>
+"""
 # What the pages ask of MathJax: TeX in, HTML out, its own fonts. The rest of the 24 MB package stays out of the site.
 MATHJAX_KEPT = ("tex-chtml.js", "output/chtml/fonts/woff-v2/", "input/tex/extensions/", "LICENSE")
 
@@ -68,6 +81,7 @@ def build(chapters: Path, out: Path, record_dir: Path | None = None, root: Path 
     html = _jupyter_book(stage, strict=not missing)
     check_pages(html, pages)
     _drop_unused_mathjax(html)
+    _mend(html)
     _icon(html / "favicon.ico")
     (html / ".fingerprint").write_text(fingerprint)
     shutil.rmtree(out, ignore_errors=True)
@@ -287,6 +301,21 @@ def _jupyter_book(stage: Path, strict: bool) -> Path:
     if done.returncode:
         raise CryostudyError("Jupyter Book failed, or warned, which counts as failing; see above")
     return stage / "_build" / "html"
+
+
+def _mend(html: Path) -> None:
+    """Makes :data:`MENDED` true of every page, and the page that leads to the front page a whole one."""
+    front = html / "book" / "index.html"
+    for path in html.rglob("*.html"):
+        text = mended = path.read_text()
+        for found, better in MENDED.items():
+            mended = mended.replace(found, better)
+        mended = re.sub(r"<title>(.+) &#8212; \1</title>", r"<title>\1</title>", mended)  # the front page's
+        if mended != text:
+            path.write_text(mended)
+    if front.is_file():
+        title = re.search(r"<title>(.*)</title>", front.read_text())
+        (html / "index.html").write_text(FRONT.format(title=title[1] if title else "cryostudy"))
 
 
 def _drop_unused_mathjax(html: Path) -> None:

@@ -1,8 +1,8 @@
 """Buttons that open a chapter on Binder and Colab, where the address of the repository is known.
 
 The address is the environment variable CRYOSTUDY_REPOSITORY or `repository.url` in `_config.yml`; without it the site
-has no such buttons. They lead to `notebooks/`, the chapters that a reader runs, not to the executed copies. `setup` makes
-this file the Sphinx extension that says so to the theme.
+has no such buttons. They lead to `notebooks/`, the chapters that a reader runs, not to the executed copies. `setup`
+makes this file the Sphinx extension that says so to the theme.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PAGES, SOURCES = "book/chapters/", "notebooks/"
 IN_THE_BROWSER = """
 ## In the browser
 
-The rocket at the top of each chapter opens its notebook on [Binder](https://mybinder.org), which sets everything up from
-`environment.yml` (some minutes the first time, two slow cores), or on [Colab](https://colab.research.google.com), which
-has GPUs but opens the notebook alone. There, run this in a new cell at the top, then restart the session:
+The rocket at the top of each chapter opens its notebook on [Binder](https://mybinder.org), which sets everything up
+from `environment.yml` (some minutes the first time, two slow cores), or on [Colab](https://colab.research.google.com),
+which has GPUs but opens the notebook alone. There, run this in a new cell at the top, then restart the session:
 
 ```bash
 !git clone --depth 1 {url} cryostudy

@@ -32,9 +32,12 @@ FLOORS = {
     "matching": ("Template matching", ["matching"]),
     "averaging": ("Sub-tomogram averaging", ["averaging"]),
     "segmentation": ("Membranes", ["segmentation"]),
-    "comparison": ("Comparisons", ["comparison", "grid", "paired", "downstream", "proposition", "trust", "verdict"]),
+    "comparison": (
+        "Comparisons",
+        ["comparison", "grid", "paired", "downstream", "ablation", "proposition", "trust", "verdict"],
+    ),
     "records": ("Records and artefacts", ["records", "artefacts", "errors"]),
-    "figures": ("Figures", ["figures"]),
+    "figures": ("Figures and explorers", ["figures", "explore"]),
     "more": ("Commands and the rest", []),
 }
 # The command line and what builds this site: `cryostudy --help` and CONTRIBUTING.md describe them.
@@ -44,8 +47,8 @@ EVERYWHERE = tuple(f"cryostudy.{name}" for name in ("artefacts", "comparison", "
 # Papers that docstrings call by their number in data/papers.
 PAPERS = {"000": "liu2025", "001": "yang2021", "003": "jones2026", "004": "wiedemann2024"}
 INTRODUCTION = """The functions and classes that the chapters call, floor by floor: a lower floor never imports a higher
-one. Volumes are float32 arrays ``(z, y, x)``, tilt stacks ``(tilt, y, x)``, angles degrees, lengths Å. Each chapter ends
-with links to the parts that it uses.
+one. Volumes are float32 arrays ``(z, y, x)``, tilt stacks ``(tilt, y, x)``, angles degrees, lengths Å. Each chapter
+ends with links to the parts that it uses.
 """
 INLINE = re.compile(r"^\.\. \w+::.*(?:\n(?:[ ].*)?)*|``.*?``|:[\w:]+:`[^`]*`|`[^`]+`", re.MULTILINE)
 CHAPTER = re.compile(r"(?<=[Cc]hapter )(\d\d)\b|(?<=[Cc]hapters )(\d\d)(?: and (\d\d))?\b")
@@ -145,7 +148,9 @@ def uses(code: str) -> list[str]:
             things.append(found(f"{imported[node.value.id]}.{node.attr}"))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
             name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
-            if imported.get(node.func.id) == "cryostudy.methods.get" and name in (found("cryostudy.methods.available")()):
+            if imported.get(node.func.id) == "cryostudy.methods.get" and name in (
+                found("cryostudy.methods.available")()
+            ):
                 things.append(found("cryostudy.methods.get")(name))
     names = {canonical(thing) for thing in things} - {"", "cryostudy"}
     names = {next((m for m in EVERYWHERE if name.startswith(f"{m}.")), name) for name in names}
