@@ -108,12 +108,13 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
         part["chapters"] = [{"file": f} for f in files if f not in absent]
         missing += [Path(f).name for f in absent]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
-    overview, *floors = reference.write_pages(stage)
-    for entry in (entry for part in toc["parts"] for entry in part["chapters"] if entry["file"] == overview):
+    floors = []
+    for entry in (entry for part in toc["parts"] for entry in part["chapters"] if entry["file"] == reference.OVERVIEW):
+        floors = reference.write_pages(stage)
         entry["sections"] = [{"file": page} for page in floors]
     (stage / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     pages = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
-    pages += floors if overview in pages else []
+    pages += floors
     names = [Path(page).name for page in pages if page.startswith(CHAPTERS)]
     if not names:
         raise InputError(f"{chapters}: no executed chapter here; run make study, or cryostudy chapter NAME")
@@ -125,7 +126,7 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
         runs = [json.loads(path.read_text()) for path in record_dir.glob(f"{name}*.json")]
         stage_notebook(notebook, sorted({file for run in runs for file in records.changed(run)}))
         code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-        if overview in pages and (links := reference.links(code)):
+        if floors and (links := reference.links(code)):
             notebook.cells.append(nbformat.v4.new_markdown_cell(links))
         nbformat.write(notebook, stage / CHAPTERS / f"{name}.ipynb")
     return pages, missing

@@ -17,6 +17,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 FOLDER = "book/api"
+OVERVIEW = f"{FOLDER}/index"
 # Page: its title, and what stands on it. Whatever is named nowhere comes onto the last page.
 FLOORS = {
     "io": ("Files in and out", ["io", "files"]),
@@ -70,7 +71,7 @@ def _with_files(top: str) -> list[str]:
 
 
 def write_pages(stage: Path) -> list[str]:
-    """Writes the pages, as reStructuredText, below `stage`; returns their names, the overview first."""
+    """Writes the overview and the pages, as reStructuredText, below `stage`; returns the names of the pages."""
     folder = stage / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     overview = [_heading("API reference", "="), INTRODUCTION]
@@ -81,7 +82,7 @@ def write_pages(stage: Path) -> list[str]:
         sections = [_heading(title, "="), *(_section(module) for module in modules)]
         (folder / f"{page}.rst").write_text("\n".join(sections))
     (folder / "index.rst").write_text("\n".join(overview))
-    return [f"{FOLDER}/{page}" for page in ("index", *pages)]
+    return [f"{FOLDER}/{page}" for page in pages]
 
 
 def _heading(title: str, line: str) -> str:
