@@ -1,7 +1,9 @@
-"""Local normalised cross-correlation: Pearson's, of a template with what lies under its mask, at every voxel.
+r"""Local normalised cross-correlation: Pearson's, of a template with what lies under its mask, at every voxel.
 
-With m the mask, P its sum, and means and deviations weighted by m (Roseman 2003, Ultramicroscopy 94:225, eq. 5-7):
-    score(x) = sum_j m_j (t_j - mean t) v(x + j) / (P s_t s_v(x)).
+With m the mask, P its sum, and means and deviations s weighted by m (`roseman2003`, Equations 5-7):
+
+.. math:: \mathrm{score}(x) = \frac{\sum_j m_j (t_j - \bar t)\, v(x + j)}{P\, s_t\, s_v(x)}
+
 The part that depends on the template is a small kernel, so one Fourier transform of the volume serves all templates; a
 spherical mask is its own rotation, so s_v is computed once as well.
 """
