@@ -19,6 +19,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from cryostudy import pages as generated
 from cryostudy import records
 from cryostudy.errors import CryostudyError, InputError
 
@@ -102,6 +103,7 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
         runs = [json.loads(path.read_text()) for path in record_dir.glob(f"{name}*.json")]
         stage_notebook(notebook, sorted({file for run in runs for file in records.changed(run)}))
         nbformat.write(notebook, stage / CHAPTERS / f"{name}.ipynb")
+    generated.write(stage, record_dir, pages, root)
     return pages, missing
 
 
