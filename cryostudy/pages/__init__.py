@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cryostudy.pages import reproduction
+from cryostudy.pages import reproduction, which_method
 from cryostudy.pages.facts import Site, stage_records
 from cryostudy.pages.rules import read_records
 
-PAGES: dict[str, Callable[[Site], str]] = {"book/reproduction": reproduction.write}
+PAGES: dict[str, Callable[[Site], str]] = {
+    "book/which_method": which_method.write,
+    "book/reproduction": reproduction.write,
+}
 
 
 def write(stage: Path, record_dir: Path, wanted: Sequence[str], root: Path) -> None:

@@ -20,24 +20,24 @@ BADGES = {
     "reproduced": "success",
     "in part": "warning",
     "differs": "danger",
-    "no record yet": "secondary",
-    "cannot be tested here": "light",
+    "no record yet": "info",
+    "cannot be tested here": "muted",
 }
 HEAD = """# What reproduces, and what does not
 
 Every table and figure of the four papers, what it claims, and whether the study finds the same. A claim is written down
 once as a comparison, and is then evaluated in the papers' printed numbers and in this study's records whenever the site
-is built; no verdict is typed. A claim is about an order or a size, not about the papers' decimals: their specimens are not
-to be had as they used them. An order counts however small the difference, unless the claim names a margin; most records
-hold one seed, and the chapters say how much another seed changes.
+is built; no verdict is typed. A claim is about an order or a size, not about the papers' decimals: their specimens are
+not to be had as they used them. An order counts however small the difference, unless the claim names a margin; most
+records hold one seed, and the chapters say how much another seed changes.
 
 | | meaning |
 |---|---|
 | {bdg-success}`reproduced` | every claim holds here |
 | {bdg-warning}`in part` | some claims hold |
 | {bdg-danger}`differs` | none holds |
-| {bdg-secondary}`no record yet` | a chapter tests it, and has not been run |
-| {bdg-light}`cannot be tested here` | a drawing, or data that the study does not have; the reason is given |
+| {bdg-info}`no record yet` | a chapter tests it, and has not been run |
+| {bdg-muted}`cannot be tested here` | a drawing, or data that the study does not have; the reason is given |
 """
 
 
@@ -92,13 +92,17 @@ def write(site: Site) -> str:
                 print(f"NOTE: {paper['key']} {item['item']}: {error}")
     text = [HEAD, _counts(papers(site.root), verdicts)]
     for paper in papers(site.root):
-        text.append(f"## Paper {paper['key']}: {{cite:t}}`{paper['cite']}`\n")
-        text += [_item(paper["key"], item, verdicts[paper["key"], item["item"]], sources, site) for item in paper["items"]]
+        text.append(f"## Paper {paper['key']}: {paper['title']}\n\n{{cite:t}}`{paper['cite']}`\n")
+        text += [
+            _item(paper["key"], item, verdicts[paper["key"], item["item"]], sources, site) for item in paper["items"]
+        ]
     return "\n".join(text)
 
 
 def _counts(found: list[dict[str, Any]], verdicts: Mapping[tuple[str, str], Verdict]) -> str:
-    totals = {paper["key"]: Counter(verdicts[paper["key"], item["item"]].word for item in paper["items"]) for paper in found}
+    totals = {
+        paper["key"]: Counter(verdicts[paper["key"], item["item"]].word for item in paper["items"]) for paper in found
+    }
     lines = ["|" + "".join(f" | {key}" for key in totals) + " | all |", "|---" * (len(totals) + 2) + "|"]
     for word in BADGES:
         row = [counts[word] for counts in totals.values()]

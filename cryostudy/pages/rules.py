@@ -1,9 +1,9 @@
 """Claims about numbers, checked against records and the papers' tables: `a[x.y] > b[x.y] + 0.5`.
 
 A term is `NAME[ADDRESS]` or a plain number. NAME is a record (`13_scnet`, `grid/shrec-awgn-0.2`) with the address of a
-metric (`white.scnet.psnr`), or a table of the papers (`000_table2`) with the address `row; column; metric`. `*` in either
-stands for anything, and several matches count as their mean. Terms are joined by ` + ` and ` - `, `abs(a - b)` is the
-magnitude of a difference, and ` > ` and ` < ` join as many sides as a claim needs.
+metric (`white.scnet.psnr`), or a table of the papers (`000_table2`) with the address `row; column; metric`. `*` in
+either stands for anything, and several matches count as their mean. Terms are joined by ` + ` and ` - `, `abs(a - b)`
+is the magnitude of a difference, and ` > ` and ` < ` join as many sides as a claim needs.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def _measured(name: str, address: str, sources: Sources) -> list[float]:
     values: list[float] = []
     for known in names:
         things = sources.records[known]["metrics"]
-        numbers = {f"{t}.{k}": v for t, metrics in things.items() for k, v in metrics.items() if isinstance(v, int | float)}
+        numbers = {
+            f"{t}.{k}": v for t, metrics in things.items() for k, v in metrics.items() if isinstance(v, int | float)
+        }
         found = [float(value) for path, value in numbers.items() if fnmatchcase(path, address)]
         if not found:  # a mean over some of the records would compare methods on different data
             raise InputError(f"rule: {known} has no number at '{address}'")
@@ -134,7 +136,7 @@ def _measured(name: str, address: str, sources: Sources) -> list[float]:
 def _short(value: float, among: tuple[float, ...]) -> str:
     """A number with the decimals that its size deserves and more where they tell it from another of the same claim."""
     sizes = [abs(v) for v in among if v]
-    if not sizes or min(sizes) < 1e-3 * max(sizes):
+    if not sizes or max(sizes) < 1e-3 or min(sizes) < 1e-3 * max(sizes):
         return f"{value:.3g}".replace("e-0", "e-")
     decimals = 1 if max(sizes) >= 100 else 2 if max(sizes) >= 10 else 3
     while decimals < 6 and len({f"{v:.{decimals}f}" for v in among}) < len(set(among)):
