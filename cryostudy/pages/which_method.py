@@ -187,8 +187,8 @@ def _white(site: Site) -> str:
     return (
         f"{text}Reconstruction makes noise that is not: neighbours share the noise of the projections they come from, "
         "and a network that predicts a voxel from its neighbours learns to predict that noise; blind-spot networks "
-        "fare above as they do for this reason. Where noise really is independent, in simulations above all, the order is "
-        f"{listed} (CC; `gaussian` {readable(found['gaussian'])}). {site.chapter('16_noise')} says how to tell.\n"
+        "fare above as they do for this reason. Where noise really is independent, in simulations above all, the order "
+        f"is {listed} (CC; `gaussian` {readable(found['gaussian'])}). {site.chapter('16_noise')} says how to tell.\n"
     )
 
 
