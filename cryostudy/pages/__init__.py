@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cryostudy.pages import reproduction, which_method
+from cryostudy.pages import data_sets, reproduction, which_method
 from cryostudy.pages.facts import Site, stage_records
 from cryostudy.pages.rules import read_records
 
 PAGES: dict[str, Callable[[Site], str]] = {
     "book/which_method": which_method.write,
     "book/reproduction": reproduction.write,
-}
+} | data_sets.PAGES
 
 
 def write(stage: Path, record_dir: Path, wanted: Sequence[str], root: Path) -> None:

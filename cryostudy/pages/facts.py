@@ -30,6 +30,11 @@ class Site:
         """A link to a chapter, or its name where the site lacks it."""
         return f"[]({self.up}chapters/{name})" if name in self.chapters else f"`{name}` (not on this site)"
 
+    def numbered(self, name: str) -> str:
+        """The same by its number, where many stand together."""
+        number = name.partition("_")[0]
+        return f"[{number}]({self.up}chapters/{name})" if name in self.chapters else number
+
     def record(self, name: str) -> str:
         """A link to the JSON file of a record."""
         return f"{{download}}`{name}.json <{self.up}{RESULTS}/{name}.json>`"
