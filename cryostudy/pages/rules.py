@@ -137,8 +137,8 @@ def _short(value: float, among: tuple[float, ...]) -> str:
     """A number with the decimals that its size deserves and more where they tell it from another of the same claim."""
     sizes = [abs(v) for v in among if v]
     if not sizes or max(sizes) < 1e-3 or min(sizes) < 1e-3 * max(sizes):
-        return f"{value:.3g}".replace("e-0", "e-")
+        return f"{value:.3g}".replace("e-0", "e-").replace("-", "−")
     decimals = 1 if max(sizes) >= 100 else 2 if max(sizes) >= 10 else 3
     while decimals < 6 and len({f"{v:.{decimals}f}" for v in among}) < len(set(among)):
         decimals += 1
-    return f"{value:.{decimals}f}"
+    return f"{value:.{decimals}f}".replace("-", "−")
