@@ -292,6 +292,7 @@ def test_pages_are_written_for_the_table_of_contents_with_the_records_they_link(
     assert json.loads((tmp_path / "stage/book/results/25_fsc_loss.json").read_text()) == record
     assert (tmp_path / "stage/book/results/grid/paired-2.json").is_file()
     text = (tmp_path / "stage/book/reproduction.md").read_text()
+    assert "`25_fsc_loss` ran at `smoke` scale" in text
     assert "`smoke`, seed 0" in text and "**Figure 5** {bdg-warning}`in part`" in text
     assert "](../chapters/" not in text and "../chapters" not in (tmp_path / "stage/book/reproduction.md").read_text()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cryostudy.pages import data_sets, reproduction, which_method
 from cryostudy.pages.facts import Site, stage_records
@@ -32,6 +33,16 @@ def write(stage: Path, record_dir: Path, wanted: Sequence[str], root: Path) -> N
     for page in generated:
         path = stage / f"{page}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(PAGES[page](replace(site, up="../" * (page.count("/") - 1))), encoding="utf-8")
+        title, _, text = PAGES[page](replace(site, up="../" * (page.count("/") - 1))).partition("\n")
+        path.write_text(f"{title}\n{_warning(records)}{text}", encoding="utf-8")
     for folder in (published, record_dir):
         stage_records(folder, list(read_records(folder)), stage / "book")
+
+
+def _warning(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """What stands above everything where records of the smallest scale are among those that a page is made from."""
+    tests = [name for name, record in records.items() if record["profile"] == "smoke"]
+    if not tests:
+        return ""
+    listed = ", ".join(f"`{name}`" for name in sorted(tests))
+    return f"\n:::{{warning}}\nMade to test the programs, not to be believed: {listed} ran at `smoke` scale.\n:::\n"

@@ -175,7 +175,7 @@ def _listed(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A table of the files, folded where it is long."""
     if not files:
         return []
-    rows = [f"| `{name}` | {item['description']} | {item['size'] / 1e3:.0f} kB |" for name, item in files.items()]
+    rows = [f"| `{name}` | {item['description']} | {item['size'] / 1e3:.0f}\u00a0kB |" for name, item in files.items()]
     return [":::{dropdown} Its files", "| name | what it is | size |", "|---|---|---|", *rows, ":::", ""]
 
 

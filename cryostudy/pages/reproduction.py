@@ -135,7 +135,7 @@ def _item(key: str, item: Mapping[str, Any], verdict: Verdict, sources: rules.So
 
 def _claim(claim: Mapping[str, str], outcome: rules.Outcome | None, sources: rules.Sources) -> list[str]:
     unit = f" ({claim['unit']})" if "unit" in claim else ""
-    printed = f"paper: {rules.check(claim['paper'], sources).shown}; " if "paper" in claim else ""
+    printed = f"paper: {rules.check(claim['paper'], sources).shown}\\\n  " if "paper" in claim else ""
     sign = "–" if outcome is None else "✓" if outcome.holds else "✗"
     word = "no record yet" if outcome is None else "holds" if outcome.holds else "does not hold"
     ours = f"here: {outcome.shown}, {word}" if outcome else f"here: {word}"
