@@ -112,7 +112,7 @@ SETS = (
         "`cryostudy fetch ribosomes`, or `cryostudy.particles.ribosomes` in Python.",
         "Chapters take particles built in code, recorded alike, and say so.",
         ("ribosomes",),
-        lambda name, text: name == "ribosomes",
+        lambda name, text: name in ("ribosomes", "particles"),
     ),
 )
 
