@@ -21,6 +21,7 @@ import nbformat
 import yaml
 
 from cryostudy import launch, records, reference
+from cryostudy import pages as generated
 from cryostudy.errors import CryostudyError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +130,7 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
         if floors and (links := reference.links(code)):
             notebook.cells.append(nbformat.v4.new_markdown_cell(links))
         nbformat.write(notebook, stage / CHAPTERS / f"{name}.ipynb")
+    generated.write(stage, record_dir, pages, root)
     return pages, missing
 
 
