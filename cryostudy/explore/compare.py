@@ -24,14 +24,14 @@ CONDITIONS = {f"{specimen}-{noise}": (specimen, noise) for specimen in SPECIMENS
 SNR = 0.25  # of the volume for voxel-independent noise, of the tilt series for projection noise, as in chapter 02
 METHODS = ("gaussian_oracle", "bm4d", "volume_shuffle", "noise2void", "recorrupted", "noise2noise", "deepdewedge")
 SIDES = {"smoke": 36, "laptop": 64, "gpu": 128}
-SLICES = {"smoke": 3, "laptop": 16, "gpu": 16}
+SLICES = {"smoke": 3, "laptop": 12, "gpu": 12}
 SCALES: dict[str, dict[str, dict[str, Any]]] = {  # changes to the methods' own; small, for there are many cells
     "laptop": {
-        "volume_shuffle": {"channels": 8, "patch": 27, "steps": 150},
-        "noise2void": {"patch": 32, "steps": 110},
-        "recorrupted": {"patch": 32, "steps": 250},
-        "noise2noise": {"patch": 32, "steps": 250},
-        "deepdewedge": {"patch": 32, "steps": 250},
+        "volume_shuffle": {"channels": 8, "patch": 27, "steps": 120},
+        "noise2void": {"patch": 32, "steps": 100},
+        "recorrupted": {"patch": 32, "steps": 150},
+        "noise2noise": {"patch": 32, "steps": 150},
+        "deepdewedge": {"patch": 32, "steps": 150},
     },
 }
 

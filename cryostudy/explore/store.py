@@ -18,7 +18,7 @@ from cryostudy.errors import InputError
 from cryostudy.figures import grey_range
 from cryostudy.metrics import against_truth, fsc
 
-QUALITY = 60  # of the lossy pictures; the numbers beside them come from the volumes
+QUALITY = 40  # of the lossy pictures; the numbers beside them come from the volumes
 PUBLISHED = records.REPOSITORY / "data" / "results" / "explorer"
 AWAY = 4  # voxels between the specimen and the background that noise is measured in
 
