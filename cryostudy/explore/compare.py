@@ -23,15 +23,15 @@ NOISES = {"white": "voxel-independent noise", "projection": "projection noise"}
 CONDITIONS = {f"{specimen}-{noise}": (specimen, noise) for specimen in SPECIMENS for noise in NOISES}
 SNR = 0.25  # of the volume for voxel-independent noise, of the tilt series for projection noise, as in chapter 02
 METHODS = ("gaussian_oracle", "bm4d", "volume_shuffle", "noise2void", "recorrupted", "noise2noise", "deepdewedge")
-SIDES = {"smoke": 36, "laptop": 64, "gpu": 128}
+SIDES = {"smoke": 36, "laptop": 60, "gpu": 128}
 SLICES = {"smoke": 3, "laptop": 12, "gpu": 12}
 SCALES: dict[str, dict[str, dict[str, Any]]] = {  # changes to the methods' own; small, for there are many cells
     "laptop": {
-        "volume_shuffle": {"channels": 8, "patch": 27, "steps": 120},
-        "noise2void": {"patch": 32, "steps": 100},
-        "recorrupted": {"patch": 32, "steps": 150},
-        "noise2noise": {"patch": 32, "steps": 150},
-        "deepdewedge": {"patch": 32, "steps": 150},
+        "volume_shuffle": {"channels": 8, "patch": 27, "steps": 100},
+        "noise2void": {"patch": 32, "steps": 80},
+        "recorrupted": {"patch": 32, "steps": 80},
+        "noise2noise": {"patch": 32, "steps": 80},
+        "deepdewedge": {"patch": 32, "steps": 80},
     },
 }
 

@@ -40,16 +40,24 @@ def check(profile: str) -> str:
     return profile
 
 
-def read(name: str, profile: str) -> dict[str, Any]:
-    """The record `name` of this profile's own grid, else the published one.
-
-    Raises:
-        InputError: neither is there.
-    """
-    for folder in (record_folder(profile), PUBLISHED):
+def find(name: str, profile: str) -> dict[str, Any] | None:
+    """The record `name` of this profile's own grid, else the published one, else None."""
+    for folder in (record_folder(check(profile)), PUBLISHED):
         if (path := folder / f"{name}.json").exists():
             return dict(json.loads(path.read_text()))
-    raise InputError(f"{PUBLISHED / name}.json: no such record; first run: cryostudy grid --explorer")
+    return None
+
+
+def read(name: str, profile: str) -> dict[str, Any]:
+    """The record that :func:`find` finds.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = find(name, profile)
+    if found is None:
+        raise InputError(f"{PUBLISHED / name}.json: no such record; first run: cryostudy grid --explorer")
+    return found
 
 
 def resume(record: records.Record, folder: Path) -> None:

@@ -65,6 +65,18 @@ def settings() -> list[Weights]:
     return [(r, g, e, t) for r, g, e, t in itertools.product(*LEVELS.values()) if r or g]
 
 
+def given(noisy: Acquisition) -> dict[str, Any]:
+    """What is shown of a recording before anything is trained: `noisy` with scores, `clean`, and the `frequency` (1/Å)
+    of the FSC curves' shells under `fsc`."""
+    assert noisy.clean is not None
+    shells = fsc(noisy.full, noisy.clean, voxel_size=noisy.voxel_size).frequency
+    return {
+        "noisy": store.scores(noisy.full, noisy) | store.planes(noisy.full, noisy.clean),
+        "clean": store.planes(noisy.clean, noisy.clean),
+        "fsc": {"frequency": " ".join(f"{f:.5f}" for f in shells)},
+    }
+
+
 def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progress: bool | None = None) -> Path:
     """Train and measure every setting; returns the record written.
 
@@ -82,10 +94,8 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
     found = record.content["metrics"]
     assert noisy.clean is not None
     if "clean" not in found:
-        record.add("noisy", store.scores(noisy.full, noisy) | store.planes(noisy.full, noisy.clean))
-        record.add("clean", store.planes(noisy.clean, noisy.clean))
-        curve = fsc(noisy.full, noisy.clean, voxel_size=noisy.voxel_size)
-        record.add("fsc", {"frequency": " ".join(f"{f:.5f}" for f in curve.frequency)})
+        for name, values in given(noisy).items():
+            record.add(name, values)
     chosen = settings()
     with tqdm(total=len(chosen) + 2, unit="setting", disable=None if progress is None else not progress) as bar:
         for weights in chosen:
@@ -98,7 +108,7 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
                 if bar.disable:  # a log says what a bar would have shown
                     print(f"{NAME}: {key(weights)}", file=sys.stderr)
             bar.update()
-        again = {
+        again: dict[str, list[tuple[Sequence[float], int]]] = {
             "spread": [(PAPER, s) for s in range(seed + 1, seed + SEEDS)],
             "scale": [(tuple(w * factor for w in PAPER), seed) for factor in (2.0, 0.5)],
         }
