@@ -17,7 +17,7 @@ STYLE = """
 .ex-pic{display:block;position:relative;width:100%;aspect-ratio:1;background-size:cover;image-rendering:pixelated;
  margin:0!important;padding:0!important;border-radius:0!important}
 .ex-bar{position:absolute;left:4%;bottom:3%;border-bottom:3px solid #fff;color:#fff;font-size:.7rem;
- text-shadow:0 0 3px #000,0 0 2px #000}
+ white-space:nowrap;text-shadow:0 0 3px #000,0 0 2px #000}
 .ex-numbers{display:flex;flex-wrap:wrap;gap:.5rem 1.5rem;align-items:center;margin-top:.6rem}
 .ex-numbers svg{flex:1 1 15rem;min-width:0;max-width:24rem;height:auto}
 .ex-axes text{fill:currentColor;font-size:9px}.ex-axes .ex-line{stroke:currentColor}
