@@ -139,17 +139,25 @@ def test_both_sides_of_the_method_explorer_show_one_copy_of_each_picture():
 
 
 def test_a_grid_goes_on_where_it_was_cut_short(here, monkeypatch):
-    monkeypatch.setattr(weights, "settings", lambda: [(0.8, 0.0, 0.0, 0.0), weights.PAPER])
-    first = weights.run("smoke", device="cpu", progress=False).read_text()
+    trained = []
 
-    def again(*_, **__):
-        raise AssertionError("trained again")
+    def restored(method, noisy, *, seed, **_):
+        trained.append((method.weights, seed))
+        if len(trained) == 8:
+            raise KeyboardInterrupt
+        return noisy.full * (0.5 if seed else 1)
 
-    monkeypatch.setattr(artefacts, "restored", again)
-    assert '"0.8 0.5 0.05 0.01"' in first and '"spread"' in first and '"scale"' in first
-    record = store.read(weights.NAME, "smoke")
-    assert weights.run("smoke", device="cpu", progress=False).exists()
-    assert store.read(weights.NAME, "smoke")["metrics"] == record["metrics"]
+    monkeypatch.setattr(artefacts, "restored", restored)
+    chosen = [(0.8, 0.0, 0.0, 0.0), weights.PAPER, (0.8, 2.0, 0.0, 0.0)]
+    monkeypatch.setattr(weights, "settings", lambda: chosen)
+    with pytest.raises(KeyboardInterrupt):
+        weights.run("smoke", device="cpu", progress=False)
+    assert {s for w, s in trained if w == weights.PAPER} == {0, 1, 2}
+    weights.run("smoke", device="cpu", progress=False)
+    found = store.read(weights.NAME, "smoke")["metrics"]
+    assert trained[7:] == [(weights.PAPER, 0), (weights.PAPER, 0), (chosen[2], 0)]  # cut short, again, and the rest
+    assert all(weights.key(setting) in found for setting in chosen)
+    assert found["spread"]["contrast"] == pytest.approx(0.5, abs=0.01) and found["scale"]["contrast"] == 0
 
 
 def test_what_is_not_there_is_named(here, monkeypatch):

@@ -56,7 +56,7 @@
 
   /* What a screen reader says of a slider: its label, and the value as shown. */
   function name(handle) {
-    const slider = handle.closest(".jupyter-widgets");
+    const slider = handle.closest(".widget-inline-hbox, .jupyter-widget-inline-hbox");
     const say = (what, text) => text !== undefined && handle.getAttribute(what) !== text && handle.setAttribute(what, text);
     const tell = () => {
       say("aria-label", slider.querySelector(".widget-label")?.textContent);

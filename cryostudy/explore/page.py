@@ -25,6 +25,10 @@ UNTRAINED = (
     "<div class='ex-card'><p>Without reconstruction and guidance nothing fixes the grey values, so this setting was "
     "not trained. Raise one of the two.</p></div>"
 )
+MISSING = (
+    "<div class='ex-card'><p>This setting is not in the record yet; <code>cryostudy grid --explorer</code> goes on "
+    "where it was cut short.</p></div>"
+)
 COMPARE_STYLE = """<style>
 .ex-root .widget-html-content{width:100%}
 .ex-sheet{position:relative;overflow:hidden;aspect-ratio:1;width:100%}
@@ -86,12 +90,13 @@ def loss_weights(record: Mapping[str, Any]) -> w.VBox:
     found, side = record["metrics"], record["parameters"]["side"]
     sliders = {name: slider(name, levels) for name, levels in record["parameters"]["levels"].items()}
     wide, plain = w.Layout(width="100%", margin="0"), HTMLStyle()
-    untrained = w.HTML(UNTRAINED, layout=wide, style=plain)
+    untrained, missing = (w.HTML(text, layout=wide, style=plain) for text in (UNTRAINED, MISSING))
 
     def leaf(chosen: tuple[int, ...]) -> w.HTML:
         values = [control.options[k][1] for control, k in zip(sliders.values(), chosen, strict=True)]
-        one = found.get(weights.key(values))
-        return w.HTML(card(one, found, side), layout=wide, style=plain) if one else untrained
+        if one := found.get(weights.key(values)):
+            return w.HTML(card(one, found, side), layout=wide, style=plain)
+        return missing if tuple(values) in weights.settings() else untrained
 
     stacks = tree([len(control.options) for control in sliders.values()], leaf, wide)
     for control, depth in zip(sliders.values(), stacks, strict=True):
@@ -101,9 +106,12 @@ def loss_weights(record: Mapping[str, Any]) -> w.VBox:
 
 
 def methods(records: Mapping[str, Mapping[str, Any]]) -> w.VBox:
-    """The explorer of methods, of the records of :func:`cryostudy.explore.compare.run` by condition."""
-    there = [name for name in CONDITIONS if name in records]
-    specimens = {key: title for key, title in SPECIMENS.items() if any(CONDITIONS[c][0] == key for c in there)}
+    """The explorer of methods, of the records of :func:`cryostudy.explore.compare.run` by condition.
+
+    Specimens without a record of each noise, and methods that not every record holds, are left out.
+    """
+    specimens = {key: t for key, t in SPECIMENS.items() if all(f"{key}-{noise}" in records for noise in NOISES)}
+    there = [name for name, (specimen, _) in CONDITIONS.items() if specimen in specimens]
     names = [name for name in TITLES if all(name in records[c]["metrics"] for c in there)]
     count = records[there[0]]["parameters"]["slices"]
     wide, over, plain = w.Layout(width="100%", margin="0"), w.Layout(grid_area="1 / 1", margin="0"), HTMLStyle()

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cryostudy import artefacts, data, records
@@ -96,30 +98,36 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
     if "clean" not in found:
         for name, values in given(noisy).items():
             record.add(name, values)
+    # Before the settings: without these nobody knows which of their differences mean something.
+    again: dict[str, list[tuple[Sequence[float], int]]] = {
+        "spread": [(PAPER, s) for s in range(seed, seed + SEEDS)],
+        "scale": [(tuple(w * factor for w in PAPER), seed) for factor in (1.0, 2.0, 0.5)],
+    }
     chosen = settings()
-    with tqdm(total=len(chosen) + 2, unit="setting", disable=None if progress is None else not progress) as bar:
+    with tqdm(
+        total=len(again) + len(chosen), unit="setting", disable=None if progress is None else not progress
+    ) as bar:
+
+        def restored(weights: Sequence[float], seed: int) -> NDArray[np.float32]:
+            return artefacts.restored(method(weights, profile), noisy, seed=seed, device=device, progress=False)
+
+        for name, runs in again.items():
+            bar.set_description(name)
+            if name not in found:
+                measured = [store.scores(restored(w, s), noisy) for w, s in runs]
+                for metric in ("cc", "psnr", "ssim", "noise_left", "contrast"):
+                    values = [float(one[metric]) for one in measured]
+                    record.add(name, {metric: round(max(values) - min(values), 4)})
+                record.finish(folder)
+            bar.update()
         for weights in chosen:
             bar.set_description(key(weights))
             if key(weights) not in found:
-                volume = artefacts.restored(method(weights, profile), noisy, seed=seed, device=device, progress=False)
+                volume = restored(weights, seed)
                 record.add(key(weights), store.scores(volume, noisy) | store.planes(volume, noisy.clean))
                 record.add(key(weights), {"package": records.package_hash()[:16]})
                 record.finish(folder)
                 if bar.disable:  # a log says what a bar would have shown
                     print(f"{NAME}: {key(weights)}", file=sys.stderr)
-            bar.update()
-        again: dict[str, list[tuple[Sequence[float], int]]] = {
-            "spread": [(PAPER, s) for s in range(seed + 1, seed + SEEDS)],
-            "scale": [(tuple(w * factor for w in PAPER), seed) for factor in (2.0, 0.5)],
-        }
-        for name, runs in again.items():
-            if name not in found:
-                restored = [artefacts.restored(method(w, profile), noisy, seed=s, device=device, progress=False)
-                            for w, s in runs]  # fmt: skip
-                measured = [found[key(PAPER)], *(store.scores(volume, noisy) for volume in restored)]
-                for metric in ("cc", "psnr", "ssim", "noise_left", "contrast"):
-                    values = [float(one[metric]) for one in measured]
-                    record.add(name, {metric: round(max(values) - min(values), 4)})
-                record.finish(folder)
             bar.update()
     return record.finish(folder)
