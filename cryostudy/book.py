@@ -8,6 +8,7 @@ import argparse
 import ast
 import base64
 import hashlib
+import importlib.resources
 import io
 import json
 import re
@@ -27,6 +28,7 @@ from cryostudy.errors import CryostudyError, InputError
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = "book/chapters"
 RECORDS = "data/results"
+GRIDS = {"grid": "cryostudy grid", "explorer": "cryostudy grid --explorer"}  # what they publish, and make with
 COLOURS = (256, 96, 48)  # of a published picture; the first that keeps the page below its limit
 # The cell of a chapter whose picture stands on the front page once the chapter is published.
 FRONT_TAG = "front-picture"
@@ -101,6 +103,7 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
         with (stage / "book/rerun.md").open("a") as page:
             page.write(launch.IN_THE_BROWSER.format(url=url))
     (stage / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    _widget_bundle(stage / "book" / "_static" / "widgets")
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     missing = []
     for part in toc["parts"]:
@@ -151,6 +154,16 @@ def stage_notebook(notebook: nbformat.NotebookNode, changed: Sequence[str] = ())
         notebook.cells[0].source = f"{title}\n{note}{rest}"
 
 
+def _widget_bundle(folder: Path) -> None:
+    """Puts what draws the pages' widgets into `folder`: the bundle that ipywidgets installs for classic notebooks."""
+    bundle = importlib.resources.files("widgetsnbextension") / "static"
+    folder.mkdir(parents=True)
+    for name in ("extension.js", "extension.js.LICENSE.txt"):
+        # Without the map of its sources, which is not served, browsers' tools would ask for one.
+        text = (bundle / name).read_text(encoding="utf-8")
+        (folder / name).write_text(re.sub(r"\n//# sourceMappingURL=\S+", "", text), encoding="utf-8")
+
+
 def check_pages(html: Path, pages: list[str]) -> None:
     """Raises CryostudyError naming every page of `pages` that is absent from the built site `html` or empty."""
     from bs4 import BeautifulSoup
@@ -171,13 +184,13 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     """Copies chapter `name`, executed at `profile` scale, and its records to where they are published.
 
     What cells wrote to stderr is left out. The picture of a cell tagged `front-picture` becomes the one on the front
-    page. Returns the files written. Of the `grid` only records are published.
+    page. Returns the files written. Of the grids (`grid`, `explorer`) only records are published.
 
     Raises InputError when the run or its records are absent, hold a path of this machine, or exceed 1 MB.
     """
     runs = root / "_build" / "runs" / profile
-    if name == "grid":
-        return _publish_grid(runs / "records" / "grid", root)
+    if name in GRIDS:
+        return _publish_grid(runs / "records" / name, root)
     source = runs / f"{name}.ipynb"
     if not source.is_file():
         raise InputError(f"{source}: no such run; first run: cryostudy chapter {name} --profile {profile}")
@@ -234,12 +247,12 @@ def _refuse_machine_paths(texts: dict[Path, str], root: Path) -> None:
 
 
 def _publish_grid(found: Path, root: Path) -> list[Path]:
-    """Copies the records of `cryostudy grid`, which belong to no chapter; chapter 19 reads them."""
+    """Copies the records of a grid, which belong to no chapter; some chapters read them."""
     paths = sorted(found.glob("*.json"))
     if not paths:
-        raise InputError(f"{found}: no records of the grid; first run: cryostudy grid")
+        raise InputError(f"{found}: no records of the grid; first run: {GRIDS[found.name]}")
     _refuse_machine_paths({path: path.read_text() for path in paths}, root)
-    target = root / RECORDS / "grid"
+    target = root / RECORDS / found.name
     target.mkdir(parents=True, exist_ok=True)
     return [Path(shutil.copy(path, target)) for path in paths]
 

@@ -239,6 +239,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--downstream", action="store_true",
                    help="picking, poses, membranes and SNR of restored volumes instead, as in paper 003; chapters 30 "
                    "to 39 read the records")  # fmt: skip
+    p.add_argument("--explorer", action="store_true",
+                   help="the volumes that the explorers show instead: the loss weights, and the methods side by side; "
+                   "chapter 50 reads the records")  # fmt: skip
     p.add_argument("--condition", nargs="+", default=[], help="(default: all; a wrong name lists them)")
     p.add_argument(
         "--method",
@@ -362,9 +365,14 @@ def run_grid(a: argparse.Namespace) -> None:
     """`cryostudy grid`."""
     with busy("start"):  # torch alone takes seconds to import
         from cryostudy import grid, paired, verdict
+        from cryostudy.explore import compare, weights
 
-    if a.paired and a.downstream:
-        raise InputError("--paired and --downstream are two grids; leave one out")
+    if a.paired + a.downstream + a.explorer > 1:
+        raise InputError("--paired, --downstream and --explorer are different grids; leave all but one out")
+    if a.explorer and (a.condition or a.method):
+        raise InputError(
+            f"{'--condition' if a.condition else '--method'}: the explorer's grid has its own; leave it out"
+        )
     if a.paired and a.seed is not None:
         raise InputError(f"--seed {a.seed}: the paired grid has seeds of its own; leave it out")
     if a.downstream and a.condition:
@@ -373,6 +381,11 @@ def run_grid(a: argparse.Namespace) -> None:
         found = paired.run(a.profile, a.condition, a.method, device=a.device)
     elif a.downstream:
         found = verdict.run(a.profile, a.method, seeds=() if a.seed is None else (a.seed,), device=a.device)
+    elif a.explorer:
+        found = [
+            weights.run(a.profile, seed=a.seed or 0, device=a.device),
+            *compare.run(a.profile, seed=a.seed or 0, device=a.device),
+        ]
     else:
         found = grid.run(a.profile, a.condition, a.method, seed=a.seed or 0, device=a.device)
     for path in found:

@@ -4,6 +4,7 @@ Each page is opened once, at the width of a desk, then looked at on a phone, in 
 """
 
 import functools
+import gzip
 import itertools
 import json
 import os
@@ -329,3 +330,79 @@ def test_the_browser_check_reports_outside_requests_errors_and_missing_files(bro
         assert browser.problems(url + "good.html") == []
     finally:
         server.shutdown()
+
+
+EXPLORER = "book/chapters/50_explorer.html"
+VISIBLE = "return [...document.querySelectorAll(arguments[0])].filter(e => e.offsetParent !== null).map(e => e.src)"
+
+
+def stuck(browser: Browser, url: str) -> list[str]:
+    """Opens a page with explorers, moves their controls by keyboard, and lists those that do not change the picture."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    found, driver = browser.problems(url), browser.driver
+
+    def sliders():
+        return driver.find_elements(By.CSS_SELECTOR, ".jupyter-widgets-view .noUi-handle[aria-label]")
+
+    try:
+        WebDriverWait(driver, 20).until(lambda _: len(sliders()) >= 4)
+    except Exception:
+        return [*found, "no sliders"]
+    for k in range(4):
+        name, before = sliders()[k].get_attribute("aria-label"), driver.execute_script(VISIBLE, ".ex-pictures img")
+        said = sliders()[k].get_attribute("aria-valuetext")
+        sliders()[k].send_keys(Keys.ARROW_LEFT)
+        driver.execute_async_script("setTimeout(arguments[0], 100)")
+        if driver.execute_script(VISIBLE, ".ex-pictures img") == before:
+            found.append(f"the slider {name!r} does not change the picture")
+        if sliders()[k].get_attribute("aria-valuetext") == said:
+            found.append(f"the slider {name!r} does not say its new value")
+        sliders()[k].send_keys(Keys.ARROW_RIGHT)
+    for select in driver.find_elements(By.CSS_SELECTOR, ".ex-root select"):
+        before = driver.execute_script(VISIBLE, ".ex-root img")
+        chosen = Select(select)
+        now = [option.is_selected() for option in chosen.options].index(True)
+        chosen.select_by_index((now + 1) % len(chosen.options))
+        driver.execute_async_script("setTimeout(arguments[0], 100)")
+        if len(chosen.options) > 1 and driver.execute_script(VISIBLE, ".ex-root img") == before:
+            found.append("a choice of the method explorer does not change the picture")
+    place = "return [...document.querySelectorAll('.ex-strip, .ex-after')].filter(e => e.offsetParent !== null).map("
+    place += "e => getComputedStyle(e).transform + getComputedStyle(e).clipPath)"
+    for slider in driver.find_elements(By.CSS_SELECTOR, ".ex-root input[type=range]"):
+        before = driver.execute_script(place)
+        slider.send_keys(Keys.ARROW_LEFT)
+        if driver.execute_script(place) == before:
+            found.append("a slider of the method explorer does not move the picture")
+    return found
+
+
+@needs_browser
+def test_explorers_work_without_a_kernel_and_weigh_less_than_five_megabytes(browser: Browser, site: Path, address: str):
+    assert stuck(browser, address + EXPLORER) == []
+    loaded = browser.driver.execute_script("return performance.getEntries().map(e => e.name)")
+    paths = {site / unquote(urlsplit(name).path).lstrip("/") for name in loaded if name.startswith(address)}
+    sent = sum(len(gzip.compress(path.read_bytes())) for path in paths if path.is_file())  # as web servers send it
+    assert (site / EXPLORER) in paths and sent < 5e6
+    assert (site / EXPLORER).stat().st_size < 2e6
+
+
+@needs_browser
+def test_an_explorer_without_its_widget_bundle_is_reported(browser: Browser, site: Path, tmp_path: Path):
+    copy = tmp_path / "site"
+    shutil.copytree(site, copy, ignore=shutil.ignore_patterns("extension.js"))
+    server, url = serve(copy)
+    try:
+        found = stuck(browser, url + EXPLORER)
+    finally:
+        server.shutdown()
+    assert any(line.startswith("404: ") and line.endswith("extension.js") for line in found) and "no sliders" in found
+    assert any("is not there" in line for line in found), "the console does not say what is missing"
+
+
+def test_only_pages_with_widgets_load_their_bundle(site: Path):
+    with_script = {page for page in pages(site) if "widgets.js" in (site / page).read_text()}
+    assert with_script == {page for page in pages(site) if "jupyter.widget-state+json" in (site / page).read_text()}
+    assert EXPLORER in with_script
