@@ -214,7 +214,8 @@ def parser() -> argparse.ArgumentParser:
         description="Execute a chapter's notebook with papermill; keeps the executed notebook and its record.",
         epilog="example: cryostudy chapter 02_volume_shuffle --profile laptop -p seed 1",
     )  # fmt: skip
-    p.add_argument("name", help="the chapter, e.g. 02_volume_shuffle")
+    p.add_argument("name", nargs="?", help="the chapter, e.g. 02_volume_shuffle (default: list them)")
+    p.add_argument("--parameters", action="store_true", help="list the chapter's parameters instead of running it")
     add_profile(p)
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="a papermill parameter of the chapter")  # fmt: skip
@@ -356,9 +357,16 @@ def simulate(a: argparse.Namespace) -> None:
 def chapter(a: argparse.Namespace) -> None:
     """`cryostudy chapter`."""
     with busy("start"):  # torch alone takes seconds to import
-        from cryostudy.commands.chapter import run_chapter
+        from cryostudy.commands.chapter import chapters, defaults, run_chapter, title
 
-    print(run_chapter(a.name, a.profile, given(a), a.out))
+    if a.name is None:
+        for name in chapters():
+            print(f"{name:28} {title(name)}")
+    elif a.parameters:
+        for name, (value, text) in defaults(a.name).items():
+            print(f"{f'{name} = {value!r}':28} {text}".rstrip())
+    else:
+        print(run_chapter(a.name, a.profile, given(a), a.out))
 
 
 def run_grid(a: argparse.Namespace) -> None:

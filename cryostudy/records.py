@@ -227,10 +227,12 @@ class Record:
         return self.content
 
     def finish(self, folder: Path | None = None) -> Path:
-        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS or `_build/runs/PROFILE/records`)."""
+        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS, which `cryostudy chapter` sets, or else
+        `_build/runs/PROFILE/own/records`: a notebook run by other means may have other parameters than the study's).
+        """
         if folder is None:
             named = os.environ.get("CRYOSTUDY_RECORDS")
-            folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "records"
+            folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "own" / "records"
         return write_json(folder / f"{self.name}.json", self.closed())
 
     def glue(self) -> None:

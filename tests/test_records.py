@@ -208,7 +208,7 @@ def test_seeds_that_no_generator_takes_are_refused(seed):
 def test_places_follow_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYOSTUDY_BUILD", str(tmp_path / "build"))
     monkeypatch.delenv("CRYOSTUDY_RECORDS", raising=False)
-    assert begin().finish() == tmp_path / "build" / "runs" / "smoke" / "records" / "run.json"
+    assert begin().finish() == tmp_path / "build" / "runs" / "smoke" / "own" / "records" / "run.json"
     monkeypatch.setenv("CRYOSTUDY_RECORDS", str(tmp_path / "here"))
     assert begin().finish() == tmp_path / "here" / "run.json"
     monkeypatch.delenv("CRYOSTUDY_BUILD")
