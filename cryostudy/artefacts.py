@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryostudy import sources
 from cryostudy.data import Acquisition
 from cryostudy.io.aside import write_aside
 from cryostudy.io.checks import slabs
 from cryostudy.methods import Denoiser, Method
-from cryostudy.records import build_folder, package_hash
+from cryostudy.records import build_folder
 
 
 def data_hash(acquisition: Acquisition) -> str:
@@ -32,8 +33,14 @@ def data_hash(acquisition: Acquisition) -> str:
 
 
 def key(method: Method, acquisition: Acquisition, seed: int) -> str:
-    """What names an artefact: method, hyper-parameters, data, seed and package."""
-    parts = [method.name, method.parameters(), seed, data_hash(acquisition), package_hash()]
+    """What names an artefact: method, hyper-parameters, data, seed, and the code that the method imports."""
+    parts = [
+        method.name,
+        method.parameters(),
+        seed,
+        data_hash(acquisition),
+        sources.module_hash(type(method).__module__),
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

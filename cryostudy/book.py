@@ -8,8 +8,10 @@ import argparse
 import ast
 import base64
 import hashlib
+import importlib.resources
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +21,14 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from cryostudy import records
+from cryostudy import launch, records, reference
+from cryostudy import pages as generated
 from cryostudy.errors import CryostudyError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = "book/chapters"
 RECORDS = "data/results"
+GRIDS = {"grid": "cryostudy grid", "explorer": "cryostudy grid --explorer"}  # what they publish, and make with
 COLOURS = (256, 96, 48)  # of a published picture; the first that keeps the page below its limit
 # The cell of a chapter whose picture stands on the front page once the chapter is published.
 FRONT_TAG = "front-picture"
@@ -41,6 +45,18 @@ STALE_NOTE = """
 The code of `cryostudy` that made these numbers differs from the code of this site, so a new run may give others. The
 record below names the commit. Changed since, of what it used: {}.
 :::
+"""
+# What the theme's pages lack for those who hear them or steer by keys: names of buttons and of the sidebar.
+MENDED = {
+    '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
+    '<summary aria-label="Toggle hidden content">': "<summary>",  # hid the text that the button shows
+    '<div id="pst-primary-sidebar" ': '<div id="pst-primary-sidebar" role="region" aria-label="Contents of the site" ',
+}
+FRONT = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title><meta http-equiv="refresh" content="0; url=book/index.html"></head>
+<body><p><a href="book/index.html">{title}</a></p></body>
+</html>
 """
 # What the pages ask of MathJax: TeX in, HTML out, its own fonts. The rest of the 24 MB package stays out of the site.
 MATHJAX_KEPT = ("tex-chtml.js", "output/chtml/fonts/woff-v2/", "input/tex/extensions/", "LICENSE")
@@ -68,6 +84,7 @@ def build(chapters: Path, out: Path, record_dir: Path | None = None, root: Path 
     html = _jupyter_book(stage, strict=not missing)
     check_pages(html, pages)
     _drop_unused_mathjax(html)
+    _mend(html)
     _icon(html / "favicon.ico")
     (html / ".fingerprint").write_text(fingerprint)
     shutil.rmtree(out, ignore_errors=True)
@@ -80,7 +97,13 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
     """Writes the source of the site to `stage`; returns the names of its pages and of the chapters left out."""
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("chapters"))
-    shutil.copy(root / "_config.yml", stage)
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    if url := launch.address(config):
+        config = launch.configured(config, url)
+        with (stage / "book/rerun.md").open("a") as page:
+            page.write(launch.IN_THE_BROWSER.format(url=url))
+    (stage / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    _widget_bundle(stage / "book" / "_static" / "widgets")
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     missing = []
     for part in toc["parts"]:
@@ -89,8 +112,13 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
         part["chapters"] = [{"file": f} for f in files if f not in absent]
         missing += [Path(f).name for f in absent]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    floors = []
+    for entry in (entry for part in toc["parts"] for entry in part["chapters"] if entry["file"] == reference.OVERVIEW):
+        floors = reference.write_pages(stage)
+        entry["sections"] = [{"file": page} for page in floors]
     (stage / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     pages = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
+    pages += floors
     names = [Path(page).name for page in pages if page.startswith(CHAPTERS)]
     if not names:
         raise InputError(f"{chapters}: no executed chapter here; run make study, or cryostudy chapter NAME")
@@ -101,7 +129,11 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
             raise InputError(f"{chapters / name}.ipynb: has no outputs, so it was never executed; run the chapter")
         runs = [json.loads(path.read_text()) for path in record_dir.glob(f"{name}*.json")]
         stage_notebook(notebook, sorted({file for run in runs for file in records.changed(run)}))
+        code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+        if floors and (links := reference.links(code)):
+            notebook.cells.append(nbformat.v4.new_markdown_cell(links))
         nbformat.write(notebook, stage / CHAPTERS / f"{name}.ipynb")
+    generated.write(stage, record_dir, pages, root)
     return pages, missing
 
 
@@ -120,6 +152,16 @@ def stage_notebook(notebook: nbformat.NotebookNode, changed: Sequence[str] = ())
         title, _, rest = notebook.cells[0].source.partition("\n")
         note = STALE_NOTE.format(", ".join(f"`{name}`" for name in changed))
         notebook.cells[0].source = f"{title}\n{note}{rest}"
+
+
+def _widget_bundle(folder: Path) -> None:
+    """Puts what draws the pages' widgets into `folder`: the bundle that ipywidgets installs for classic notebooks."""
+    bundle = importlib.resources.files("widgetsnbextension") / "static"
+    folder.mkdir(parents=True)
+    for name in ("extension.js", "extension.js.LICENSE.txt"):
+        # Without the map of its sources, which is not served, browsers' tools would ask for one.
+        text = (bundle / name).read_text(encoding="utf-8")
+        (folder / name).write_text(re.sub(r"\n//# sourceMappingURL=\S+", "", text), encoding="utf-8")
 
 
 def check_pages(html: Path, pages: list[str]) -> None:
@@ -142,13 +184,13 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     """Copies chapter `name`, executed at `profile` scale, and its records to where they are published.
 
     What cells wrote to stderr is left out. The picture of a cell tagged `front-picture` becomes the one on the front
-    page. Returns the files written. Of the `grid` only records are published.
+    page. Returns the files written. Of the grids (`grid`, `explorer`) only records are published.
 
     Raises InputError when the run or its records are absent, hold a path of this machine, or exceed 1 MB.
     """
     runs = root / "_build" / "runs" / profile
-    if name == "grid":
-        return _publish_grid(runs / "records" / "grid", root)
+    if name in GRIDS:
+        return _publish_grid(runs / "records" / name, root)
     source = runs / f"{name}.ipynb"
     if not source.is_file():
         raise InputError(f"{source}: no such run; first run: cryostudy chapter {name} --profile {profile}")
@@ -205,12 +247,12 @@ def _refuse_machine_paths(texts: dict[Path, str], root: Path) -> None:
 
 
 def _publish_grid(found: Path, root: Path) -> list[Path]:
-    """Copies the records of `cryostudy grid`, which belong to no chapter; chapter 19 reads them."""
+    """Copies the records of a grid, which belong to no chapter; some chapters read them."""
     paths = sorted(found.glob("*.json"))
     if not paths:
-        raise InputError(f"{found}: no records of the grid; first run: cryostudy grid")
+        raise InputError(f"{found}: no records of the grid; first run: {GRIDS[found.name]}")
     _refuse_machine_paths({path: path.read_text() for path in paths}, root)
-    target = root / RECORDS / "grid"
+    target = root / RECORDS / found.name
     target.mkdir(parents=True, exist_ok=True)
     return [Path(shutil.copy(path, target)) for path in paths]
 
@@ -257,10 +299,11 @@ def _with_values(parameters: str, injected: str) -> str:
 
 
 def _fingerprint(stage: Path) -> str:
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(stage.rglob("*")):
-        if path.is_file():
-            digest.update(str(path.relative_to(stage)).encode() + b"\0" + path.read_bytes())
+    digest = hashlib.sha256()
+    for folder, pattern in ((stage, "*"), (records.PACKAGE, "*.py")):  # the API reference comes from the docstrings
+        for path in sorted(folder.rglob(pattern)):
+            if path.is_file():
+                digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -274,6 +317,21 @@ def _jupyter_book(stage: Path, strict: bool) -> Path:
     if done.returncode:
         raise CryostudyError("Jupyter Book failed, or warned, which counts as failing; see above")
     return stage / "_build" / "html"
+
+
+def _mend(html: Path) -> None:
+    """Makes :data:`MENDED` true of every page, and the page that leads to the front page a whole one."""
+    front = html / "book" / "index.html"
+    for path in html.rglob("*.html"):
+        text = mended = path.read_text()
+        for found, better in MENDED.items():
+            mended = mended.replace(found, better)
+        mended = re.sub(r"<title>(.+) &#8212; \1</title>", r"<title>\1</title>", mended)  # the front page's
+        if mended != text:
+            path.write_text(mended)
+    if front.is_file():
+        title = re.search(r"<title>(.*)</title>", front.read_text())
+        (html / "index.html").write_text(FRONT.format(title=title[1] if title else "cryostudy"))
 
 
 def _drop_unused_mathjax(html: Path) -> None:

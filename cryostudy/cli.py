@@ -214,7 +214,8 @@ def parser() -> argparse.ArgumentParser:
         description="Execute a chapter's notebook with papermill; keeps the executed notebook and its record.",
         epilog="example: cryostudy chapter 02_volume_shuffle --profile laptop -p seed 1",
     )  # fmt: skip
-    p.add_argument("name", help="the chapter, e.g. 02_volume_shuffle")
+    p.add_argument("name", nargs="?", help="the chapter, e.g. 02_volume_shuffle (default: list them)")
+    p.add_argument("--parameters", action="store_true", help="list the chapter's parameters instead of running it")
     add_profile(p)
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                    help="a papermill parameter of the chapter")  # fmt: skip
@@ -242,6 +243,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--ablation", metavar="NAME",
                    help="the parameter grid of data/ablations/NAME.yml instead, with several seeds (a wrong name lists "
                    "them); chapters 40 to 43 read the records")  # fmt: skip
+    p.add_argument("--explorer", action="store_true",
+                   help="the volumes that the explorers show instead: the loss weights, and the methods side by side; "
+                   "chapter 50 reads the records")  # fmt: skip
     p.add_argument("--condition", nargs="+", default=[], help="(default: all; a wrong name lists them)")
     p.add_argument(
         "--method",
@@ -356,20 +360,28 @@ def simulate(a: argparse.Namespace) -> None:
 def chapter(a: argparse.Namespace) -> None:
     """`cryostudy chapter`."""
     with busy("start"):  # torch alone takes seconds to import
-        from cryostudy.commands.chapter import run_chapter
+        from cryostudy.commands.chapter import chapters, defaults, run_chapter, title
 
-    print(run_chapter(a.name, a.profile, given(a), a.out))
+    if a.name is None:
+        for name in chapters():
+            print(f"{name:28} {title(name)}")
+    elif a.parameters:
+        for name, (value, text) in defaults(a.name).items():
+            print(f"{f'{name} = {value!r}':28} {text}".rstrip())
+    else:
+        print(run_chapter(a.name, a.profile, given(a), a.out))
 
 
 def run_grid(a: argparse.Namespace) -> None:
     """`cryostudy grid`."""
     with busy("start"):  # torch alone takes seconds to import
         from cryostudy import ablation, grid, paired, verdict
+        from cryostudy.explore import compare, weights
 
-    if a.paired + a.downstream + (a.ablation is not None) > 1:
-        raise InputError("--paired, --downstream and --ablation are different grids; leave all but one out")
-    if a.ablation is not None and (a.condition or a.method):
-        raise InputError("--condition and --method: an ablation has its own in its file; leave them out")
+    if a.paired + a.downstream + a.explorer + (a.ablation is not None) > 1:
+        raise InputError("--paired, --downstream, --ablation and --explorer are different grids; leave all but one out")
+    if (a.explorer or a.ablation is not None) and (a.condition or a.method):
+        raise InputError(f"{'--condition' if a.condition else '--method'}: this grid has its own; leave it out")
     if a.paired and a.seed is not None:
         raise InputError(f"--seed {a.seed}: the paired grid has seeds of its own; leave it out")
     if a.downstream and a.condition:
@@ -380,6 +392,11 @@ def run_grid(a: argparse.Namespace) -> None:
         found = ablation.run(a.ablation, a.profile, seeds=() if a.seed is None else (a.seed,), device=a.device)
     elif a.downstream:
         found = verdict.run(a.profile, a.method, seeds=() if a.seed is None else (a.seed,), device=a.device)
+    elif a.explorer:
+        found = [
+            weights.run(a.profile, seed=a.seed or 0, device=a.device),
+            *compare.run(a.profile, seed=a.seed or 0, device=a.device),
+        ]
     else:
         found = grid.run(a.profile, a.condition, a.method, seed=a.seed or 0, device=a.device)
     for path in found:

@@ -78,7 +78,7 @@ def from_files(
         tilt_angles=angles,
         filter=filter,
         voxel_size=size if voxel_size is None else float(voxel_size),
-        name=_stem(files[0]),
+        name=stem(files[0]),
         description=f"{what} {', '.join(file.name for file in files)}",
     )
 
@@ -110,7 +110,7 @@ def _from_stack(
         tilt_angles=angles,
         filter=filter or "none",
         voxel_size=stack.voxel_size if voxel_size is None else float(voxel_size),
-        name=_stem(name),
+        name=stem(name),
         description=f"tilt series {name.name}; {geometry(angles, filter)}",
     )
 
@@ -148,7 +148,7 @@ def _angles(given: str | Path | Sequence[float]) -> tuple[float, ...]:
     return tuple(read_tilt_angles(given) if isinstance(given, str | Path) else (float(a) for a in given))
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
     """The file's name without its suffixes (tomo.mrc.gz -> tomo)."""
     for suffix in (".gz", ".bz2", ".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"):
         path = path.with_suffix("") if path.suffix.lower() == suffix else path

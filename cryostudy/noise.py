@@ -1,8 +1,8 @@
 """The noise of a reconstruction: how strong it is, which spectrum it has, and fresh samples of it.
 
 White noise in the tilt series becomes, by filtering and back-projection, noise that is correlated along x and z. It can
-be sampled: push new white noise of the same level through the same reconstruction (ERRATA 13). Where angles and filter
-are unknown its spectrum is read off the parts of the volume that hold least structure (ERRATA 15). Nothing here looks
+be sampled: push new white noise of the same level through the same reconstruction (chapter 17). Where angles and filter
+are unknown its spectrum is read off the parts of the volume that hold least structure (chapter 18). Nothing here looks
 at a truth.
 """
 

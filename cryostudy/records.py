@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryostudy import __version__
+from cryostudy import __version__, sources
 from cryostudy.errors import InputError
 from cryostudy.io.aside import write_aside
 
@@ -47,14 +47,14 @@ def build_folder() -> Path:
 
 @functools.cache
 def package_files(package: Path = PACKAGE) -> dict[str, str]:
-    """SHA-256 of each of the package's files that can change a result, by its path below `package`."""
+    """:func:`cryostudy.sources.digest` of each file of the package that can change a result, by its path below it."""
     found = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".json"))
     named = {path.relative_to(package).as_posix(): path for path in found}
-    return {name: file_hash(path) for name, path in named.items() if name not in RESULTLESS}
+    return {name: sources.digest(path) for name, path in named.items() if name not in RESULTLESS}
 
 
 def package_hash(package: Path = PACKAGE) -> str:
-    """SHA-256 over :func:`package_files` (paths and contents): equal hashes mean equal code."""
+    """SHA-256 over :func:`package_files` (paths and contents): equal hashes mean code that does the same."""
     return hashlib.sha256(json.dumps(package_files(package)).encode()).hexdigest()
 
 
@@ -227,10 +227,12 @@ class Record:
         return self.content
 
     def finish(self, folder: Path | None = None) -> Path:
-        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS or `_build/runs/PROFILE/records`)."""
+        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS, which `cryostudy chapter` sets, or else
+        `_build/runs/PROFILE/own/records`: a notebook run by other means may have other parameters than the study's).
+        """
         if folder is None:
             named = os.environ.get("CRYOSTUDY_RECORDS")
-            folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "records"
+            folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "own" / "records"
         return write_json(folder / f"{self.name}.json", self.closed())
 
     def glue(self) -> None:

@@ -1,6 +1,7 @@
 """Every restoration on every task that follows, several seeds: `cryostudy grid --downstream`, for chapters 30 to 39.
 
-The recordings are those of :mod:`cryostudy.paired` at SNR 1/4, and so are the methods, with CryoSamba beside them.
+The recordings are those of :mod:`cryostudy.paired` at SNR 1/4, and so are most of the methods, with CryoSamba and three
+that need no halves beside them.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from cryostudy import PROFILES, artefacts, downstream, grid, paired, records
 from cryostudy.acquisition import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.matching import Match
-from cryostudy.methods import get
+from cryostudy.methods import Method, get
 from cryostudy.metrics.snr import snr
 
 NAME = "downstream"
 SNR = 1 / 4
 BASELINES = ("noisy", "clean", "gaussian")  # clean: the recording without noise, which nobody has
-METHODS = ("noise2noise", "cryosamba", "recorrupted", "isonet", "deepdewedge", "recorrupted_wedge")
+PAIRED = ("noise2noise", "cryosamba", "recorrupted", "isonet", "deepdewedge", "recorrupted_wedge")
+ALONE = ("bm4d", "volume_shuffle", "noise2inverse")  # as in their own chapters: each is one family of methods
+METHODS = (*PAIRED, *ALONE)
 
 
 def run(
@@ -50,7 +53,7 @@ def run(
         raise InputError(f"--seed {unknown[0]}: this grid has seeds 0 to {paired.SEEDS - 1}")
     chosen = [*BASELINES, *(methods or METHODS)]
     for name in chosen[len(BASELINES) :]:
-        paired.method(name, profile)
+        method(name, profile)
     numbers = list(seeds) or list(range(paired.SEEDS))
     parameters = {"snr": SNR, "side": paired.SIDES[profile], "steps": paired.STEPS.get(profile),
                   "angles_step": downstream.STEP[profile], "binning": downstream.BINNING[profile],
@@ -89,8 +92,12 @@ def restored(name: str, recording: Acquisition, profile: str, seed: int, device:
     if name == "clean":
         assert recording.clean is not None
         return recording.clean
-    method = get("gaussian").at(profile) if name == "gaussian" else paired.method(name, profile)
-    return artefacts.restored(method, recording, seed=seed, device=device, progress=False)
+    return artefacts.restored(method(name, profile), recording, seed=seed, device=device, progress=False)
+
+
+def method(name: str, profile: str) -> Method:
+    """A method with the settings of the paired grid if that has it, else with its profile's."""
+    return get(name).at(profile) if name in (*BASELINES, *ALONE) else paired.method(name, profile)
 
 
 def searches(volume: NDArray[np.float32], recording: Acquisition, profile: str, device: str) -> dict[str, Match]:

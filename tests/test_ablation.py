@@ -106,7 +106,7 @@ def test_the_command_line_runs_it_and_refuses_what_does_not_fit(write, capsys, t
     for words, says in (
         (["--ablation", "tes"], "ablation tes: unknown; there are test"),
         (["--ablation", "test", "--paired"], "leave all but one out"),
-        (["--ablation", "test", "--method", "tv"], "leave them out"),
+        (["--ablation", "test", "--method", "tv"], "this grid has its own; leave it out"),
     ):
         assert cli.main(["grid", *words]) == 2
         assert says in capsys.readouterr().err

@@ -11,13 +11,15 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from cryostudy import book, records
+from cryostudy import book, figures, records
 from cryostudy.errors import CryostudyError, InputError
 
 ROOT = book.ROOT
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 PUBLISHED = sorted((ROOT / book.CHAPTERS).glob("*.ipynb"))
 MACHINE_PATH = re.compile(r"(?<![\w.:/~])/(home|root|Users|tmp|work|mnt|scratch)/\w")
+# Grey values, and colour scales whose steps look even to every eye (RdBu and PuOr: for signed values).
+SCALES = {"gray", "Greys", "viridis", "cividis", "magma", "inferno", "plasma", "RdBu", "PuOr"}
 # A one-pixel PNG.
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -85,6 +87,26 @@ def test_published_chapters_ran_to_their_end_and_name_no_place_of_a_machine(path
     assert any("record" in tags(cell) for cell in notebook.cells), "the page does not show its record"
     for text in (path.read_text(), *(r.read_text() for r in (ROOT / book.RECORDS).glob(f"{path.stem}*.json"))):
         assert not MACHINE_PATH.search(text), MACHINE_PATH.search(text)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_chapters_draw_in_one_style_and_in_colours_that_everybody_can_tell_apart(path: Path):
+    text = "\n".join(code(read(path)))
+    assert "figures.style()" in text or "plt." not in text
+    for _, colour in re.findall(r"\b(color|c|ec|fc|mfc|mec|edgecolor|facecolor)=[\"']([^\"']*)[\"']", text):
+        known = colour.upper() in figures.COLOURS or colour in ("k", "w", "black", "white", "none", "0", "1")
+        assert known or re.fullmatch(r"0?\.\d+|C\d", colour), f"{colour}: take one of figures.COLOURS, or a grey"
+    for scale in re.findall(r"cmap=[\"']([^\"']*)[\"']", text):
+        assert scale.removesuffix("_r") in SCALES, f"{scale}: take one whose steps look even, such as cividis"
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=name)
+def test_every_picture_of_a_published_chapter_is_described(path: Path):
+    for cell in read(path).cells:
+        pictures = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        if pictures:
+            words = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(words.split()) >= 4, f"a picture without alt text, made by: {cell.source[:80]}"
 
 
 def test_tracked_files_are_small():

@@ -157,14 +157,17 @@ def test_a_run_with_other_parameters_leaves_the_studys_own(notebooks, run, tmp_p
     ("words", "says"),
     [
         (["07_dumy"], "chapter 07_dumy: unknown; did you mean 07_dummy"),
-        (["zzz"], "chapter zzz: unknown; there are 07_dummy"),
+        (["zzz"], "chapter zzz: unknown; `cryostudy chapter` lists them"),
         (["07_dummy", "--profile", "huge"], "--profile huge: unknown; use one of smoke, laptop, gpu"),
         (["07_dummy", "-p", "levle", "2"], "chapter 07_dummy has no parameter 'levle'; it has level, names, fail"),
         (["07_dummy", "-p", "profile", "gpu"], "chapter 07_dummy has no parameter 'profile'; use --profile"),
         (["07_dummy", "-p", "level", "[1"], "parameter value .* is not readable"),
         (["07_dummy", "--out", "{here}/notebooks/07_dummy.ipynb"], "not the chapter's own"),
         (["07_dummy", "--out", "{here}/page.html"], r"give the name of a notebook \(\.ipynb\)"),
-        ([], "required: name"),
+        (["07_dummy", "-p", "level", "high"], "chapter 07_dummy, -p level high: needs a number, such as"),
+        (["07_dummy", "-p", "level", "True"], "chapter 07_dummy, -p level True: needs a number"),
+        (["07_dummy", "-p", "names", "3"], "chapter 07_dummy, -p names 3: needs a list"),
+        (["zzz", "--parameters"], "chapter zzz: unknown"),
     ],
 )
 def test_refusals_are_one_line_and_write_nothing(words, says, notebooks, run, tmp_path):
@@ -173,6 +176,13 @@ def test_refusals_are_one_line_and_write_nothing(words, says, notebooks, run, tm
     assert code == 2 and said == "" and re.fullmatch("cryostudy: .+\n", complaint), complaint
     assert re.search(says, complaint), complaint
     assert contents(tmp_path) == before and not (tmp_path / "build").exists()
+
+
+def test_chapters_and_their_parameters_are_listed(notebooks, run):
+    code, said, _ = run()
+    assert code == 0 and said.split()[0] == "07_dummy"
+    code, said, _ = run("07_dummy", "--parameters")
+    assert code == 0 and re.search(r"^level = \S+", said, re.M) and "profile" not in said
 
 
 def test_a_chapter_that_calls_the_package_as_chapters_do(notebooks, run, tmp_path):

@@ -81,7 +81,7 @@ def test_white_noise_is_added_to_the_clean_reconstruction(specimen):
 
 
 def test_projection_noise_is_correlated_in_the_reconstruction(recording):
-    """ERRATA 5: this is why blind spots fail on it. Along the tilt axis it stays independent."""
+    """This is why blind spots fail on it. Along the tilt axis it stays independent."""
     noise = recording.full - recording.clean
     assert abs(correlation(noise[:, :, 1:], noise[:, :, :-1])) > 0.1
     assert abs(correlation(noise[:, 1:], noise[:, :-1])) < 0.03

@@ -13,7 +13,7 @@ from cryostudy.errors import InputError
 from cryostudy.io.star import euler_angles, rotations_of, write_particles
 from cryostudy.matching import checkpoint as checkpoints
 from cryostudy.matching import resampled
-from cryostudy.matching.angles import angle_between
+from cryostudy.poses import angular_error
 from cryostudy.simulate.placement import place
 
 POSE = Rotation.random(random_state=7).as_matrix()
@@ -57,7 +57,7 @@ def test_finds_the_particle_and_writes_what_it_says(files, capsys):
     position = best[["rlnCoordinateZ", "rlnCoordinateY", "rlnCoordinateX"]].to_numpy(float)
     assert np.abs(position - PLACE).max() <= 1
     pose = rotations_of(best[["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]].to_numpy(float)[None])[0]
-    assert angle_between(pose, POSE) < 30
+    assert angular_error(pose[None], POSE[None])[0] < 30
     record = json.loads((files / "found" / "record.json").read_text())
     assert record["parameters"]["orientations"] > 500 and record["metrics"]["match"]["particles"] >= 1
     scores = io.read_volume("found/scores.mrc")
@@ -65,7 +65,7 @@ def test_finds_the_particle_and_writes_what_it_says(files, capsys):
     assert scores.data[tuple(position.astype(int))] == pytest.approx(best["rlnAutopickFigureOfMerit"], abs=1e-5)
     table = np.genfromtxt("found/orientations.csv", delimiter=",", skip_header=1)
     index = int(io.read_volume("found/orientations.mrc").data[tuple(position.astype(int))])
-    assert angle_between(rotations_of(table[index : index + 1, 1:])[0], pose) < 0.01
+    assert angular_error(rotations_of(table[index : index + 1, 1:]), pose[None])[0] < 0.01
     assert sorted(path.name for path in (files / "found").iterdir()) == [
         "noise.mrc", "orientations.csv", "orientations.mrc", "particles.star", "record.json", "scores.mrc"
     ]  # fmt: skip

@@ -23,12 +23,11 @@ from cryostudy.matching import (
     tail_threshold,
 )
 from cryostudy.matching import checkpoint as checkpoints
-from cryostudy.matching.angles import angle_between
 from cryostudy.matching.search import scorer
 from cryostudy.matching.template import centred, extent, is_spherical, transfer
 from cryostudy.matching.tiles import memory_estimate, tiles
 from cryostudy.noise import fbp_noise
-from cryostudy.poses import check_symmetry
+from cryostudy.poses import angular_error, check_symmetry
 from cryostudy.simulate.builtin import built_in_density
 from cryostudy.simulate.placement import place, random_rotation
 from cryostudy.tomography import wedge_mask
@@ -109,7 +108,7 @@ def test_planted_particle_is_found_in_place_and_pose(symmetry, step):
         match = search(volume, template, grid, noise_reference=False, device="cpu", progress=False)
         found = find(match, 4, count=1)
         assert np.abs(found.positions[0] - truth).max() < 1
-        assert angle_between(found.rotations[0], pose, symmetry) < step
+        assert angular_error(found.rotations[:1], pose[None], symmetry)[0] < step
 
 
 @pytest.mark.parametrize("kind", ["white", "fbp"])

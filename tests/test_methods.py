@@ -70,7 +70,7 @@ def test_gaussian_needs_halves_where_noise_is_correlated(snr):
     recording = simulated((48, 64, 64), "ddw", snr, densities="built-in", seed=1)
     best = best_sigma(recording.full, recording.clean)
     assert chosen(recording) == pytest.approx(best, rel=0.15)
-    assert chosen(Acquisition(full=recording.full)) < 0.9 * best  # takes noise for signal: ERRATA 5
+    assert chosen(Acquisition(full=recording.full)) < 0.9 * best  # takes noise for signal
 
 
 def test_gaussian_width_ignores_grey_scale_and_zero_border():

@@ -97,7 +97,7 @@ def masked_fsc(a: Volume, b: Volume, mask: Volume, *, voxel_size: float = 0.0) -
     """Fourier shell correlation (:func:`cryostudy.metrics.fsc`) of two volumes under one soft mask.
 
     Their means under the mask go first: a mask times a constant is alike in both. Of half-maps from restored volumes
-    it is self-consistency, not truth (ERRATA 10): show the one against the true density beside it.
+    it is self-consistency, not truth: show the one against the true density beside it.
     """
     same_shape(a, b)
     same_shape(a, mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import logging
@@ -24,6 +25,39 @@ def chapters() -> list[str]:
     return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
+def defaults(name: str) -> dict[str, tuple[Any, str]]:
+    """The parameters of a chapter but for `profile`: name -> default value and comment.
+
+    Raises:
+        InputError: unknown chapter.
+    """
+    import papermill
+
+    if name not in chapters():
+        near = difflib.get_close_matches(name, chapters(), n=1, cutoff=0.7)
+        near = near or [other for other in chapters() if name and other.startswith(name)][:1]
+        hint = f"did you mean {near[0]}?" if near else "`cryostudy chapter` lists them"
+        raise InputError(f"chapter {name}: unknown; {hint}")
+    found = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
+    return {key: (ast.literal_eval(p["default"]), p["help"]) for key, p in found.items() if key != "profile"}
+
+
+def title(name: str) -> str:
+    """The heading of a chapter."""
+    first = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells[0].source
+    return str(first.splitlines()[0].lstrip("# "))
+
+
+def check_value(chapter: str, name: str, value: Any, default: Any) -> None:
+    """Raise InputError, before a kernel starts, for a value that is not of the kind of the default."""
+    kinds: dict[Any, str] = {bool: "True or False", (int, float): "a number", str: "text", (list, tuple): "a list"}
+    for kind, needed in kinds.items():
+        if isinstance(default, kind):
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise InputError(f"chapter {chapter}, -p {name} {value}: needs {needed}, such as {default!r}")
+            return
+
+
 def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any] | None = None,
                 out: Path | None = None) -> Path:  # fmt: skip
     """Execute a chapter; returns the executed notebook.
@@ -39,18 +73,15 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    if name not in chapters():
-        near = difflib.get_close_matches(name, chapters(), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(chapters()) or 'none here'}"
-        raise InputError(f"chapter {name}: unknown; {hint}")
+    known = defaults(name)
     if profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
     source = NOTEBOOKS / f"{name}.ipynb"
-    known = [parameter for parameter in papermill.inspect_notebook(str(source)) if parameter != "profile"]
-    for parameter in parameters or {}:
+    for parameter, value in (parameters or {}).items():
         if parameter not in known:
             hint = "use --profile" if parameter == "profile" else f"it has {', '.join(known)}"
             raise InputError(f"chapter {name} has no parameter {parameter!r}; {hint}")
+        check_value(name, parameter, value, known[parameter][0])
     runs = records.build_folder() / "runs" / profile
     target = (out or (runs / "own" if parameters else runs) / f"{name}.ipynb").absolute()
     if target.suffix != ".ipynb" or target.is_dir() or target.resolve() == source.resolve():

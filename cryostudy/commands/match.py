@@ -15,6 +15,7 @@ from scipy import ndimage
 from cryostudy import io, matching, records
 from cryostudy.commands.restore import given_tilts
 from cryostudy.errors import InputError
+from cryostudy.files import stem
 from cryostudy.io.aside import write_csv
 from cryostudy.io.star import euler_angles, write_particles
 from cryostudy.matching.checkpoint import NAME as CHECKPOINT
@@ -211,11 +212,6 @@ def read(path: Path) -> tuple[NDArray[np.float32], float]:
     found = io.read_volume(path)
     io.check_volume(found.data, str(path))
     return np.ascontiguousarray(found.data, np.float32), found.voxel_size
-
-
-def stem(path: Path) -> str:
-    """A file's name without .mrc and the like."""
-    return path.name.removesuffix(".gz").removesuffix(".bz2").rsplit(".", 1)[0]
 
 
 def check_folder(folder: Path, inputs: list[Path]) -> Path:

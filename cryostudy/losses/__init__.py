@@ -1,6 +1,6 @@
 """Losses: plain functions of tensors, one concept a file. Every one returns a scalar, a mean over voxels.
 
-Means throughout: the paper's total variation is printed as a sum (ERRATA 4), which would swamp the other terms.
+Means throughout: the paper's total variation is printed as a sum, which would swamp the other terms.
 """
 
 from cryostudy.losses.edge import edge_loss, edge_map

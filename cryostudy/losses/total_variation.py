@@ -10,6 +10,7 @@ def total_variation(estimate: Tensor) -> Tensor:
 
     Args:
         estimate: (..., z, y, x).
-    Source: `liu2025`, Equation 10, with the mean in place of the sum (ERRATA 4).
+    Source: `liu2025`, Equation 10, with the mean in place of the sum: a sum over voxels would swamp the other terms,
+    which are means.
     """
     return sum((estimate.diff(dim=axis).abs().mean() for axis in (-1, -2, -3)), start=estimate.new_zeros(()))

@@ -44,10 +44,3 @@ def rotations(step: float, symmetry: str = "C1") -> Matrices:
     near = np.abs(quaternions @ (group * [-1, -1, -1, 1]).T)
     kept = quaternions[np.abs(quaternions[:, 3]) >= near.max(1) - 1e-12]
     return np.ascontiguousarray(Rotation.from_quat(kept).as_matrix()[:, ::-1, ::-1])
-
-
-def angle_between(a: Matrices, b: Matrices, symmetry: str = "C1") -> Matrices:
-    """Degrees from rotations a to b, (..., 3, 3) that broadcast: the least over a S, S in the particle's group."""
-    relative = np.swapaxes(np.asarray(a, float), -1, -2) @ np.asarray(b, float)
-    traces = np.einsum("...ij,kij->...k", relative, check_symmetry(symmetry))
-    return np.rad2deg(np.arccos(np.clip((traces.max(-1) - 1) / 2, -1, 1)))

@@ -1,7 +1,9 @@
-"""Local normalised cross-correlation: Pearson's, of a template with what lies under its mask, at every voxel.
+r"""Local normalised cross-correlation: Pearson's, of a template with what lies under its mask, at every voxel.
 
-With m the mask, P its sum, and means and deviations weighted by m (Roseman 2003, Ultramicroscopy 94:225, eq. 5-7):
-    score(x) = sum_j m_j (t_j - mean t) v(x + j) / (P s_t s_v(x)).
+With m the mask, P its sum, and means and deviations s weighted by m (`roseman2003`, Equations 5-7):
+
+.. math:: \mathrm{score}(x) = \frac{\sum_j m_j (t_j - \bar t)\, v(x + j)}{P\, s_t\, s_v(x)}
+
 The part that depends on the template is a small kernel, so one Fourier transform of the volume serves all templates; a
 spherical mask is its own rotation, so s_v is computed once as well.
 """
@@ -14,6 +16,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+Wanted = Sequence[slice]
 FLAT = 1e-3  # of the volume's deviation: what varies less under the mask has no score
 
 
@@ -28,8 +31,11 @@ def kernels(templates: Tensor, masks: Tensor) -> Tensor:
 
 
 def fast_sides(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Sides at least so long whose Fourier transforms are fast."""
-    z, y, x = (next_fast_len(n, real=True) for n in shape)
+    """Sides at least so long whose Fourier transforms are fast: of small factors, and multiples of four.
+
+    75 takes longer than 80.
+    """
+    z, y, x = (4 * next_fast_len(-(-n // 4), real=True) for n in shape)
     return z, y, x
 
 
@@ -40,25 +46,25 @@ def transform(cubes: Tensor, sides: Sequence[int]) -> Tensor:
     return torch.fft.fft(spectrum, sides[0], dim=-3)
 
 
-def correlate(spectrum: Tensor, cubes: Tensor, sides: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """sum_j c_j v(x + j) for cubes (n, s, s, s): (n, *shape), where v is padded by s // 2 voxels in front of x = 0.
+def correlate(spectrum: Tensor, cubes: Tensor, sides: Sequence[int], wanted: Wanted) -> Tensor:
+    """sum_j c_j v(x + j) for cubes (n, s, s, s), j from -(s // 2) to s // 2, at the wanted voxels x of a periodic v.
 
-    spectrum: rfftn of v in a box of `sides`, at least shape + s - 1 along each axis.
+    spectrum: rfftn of v, a box of `sides`. wanted: a slice of x along each axis, s // 2 or more from the box's end.
     """
-    edge = cubes.shape[-1] - 1
-    # the mirrored cube turns correlation into convolution: no conjugate, and the wanted voxels start at `edge`
+    # the mirrored cube turns correlation into convolution: no conjugate, and the sum at x lies half a cube further
+    half = cubes.shape[-1] // 2
+    z, y, x = (slice(s.start + half, s.stop + half) for s in wanted)
     product = transform(cubes.flip(-3, -2, -1), sides).mul_(spectrum)
-    part = torch.fft.ifft(product, dim=-3)[:, edge : edge + shape[0]]
-    part = torch.fft.ifft(part, dim=-2)[:, :, edge : edge + shape[1]]
-    return torch.fft.irfft(part, sides[2])[..., edge : edge + shape[2]]
+    part = torch.fft.ifftn(product, dim=(-3, -2))[:, z, y]
+    return torch.fft.irfft(part, sides[2])[..., x]
 
 
-def inverse_deviation(volume: Tensor, masks: Tensor, sides: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """1 / s_v(x) under masks (n, s, s, s) for a padded volume of deviation about 1: (n, *shape); 0 where it is flat.
+def inverse_deviation(volume: Tensor, masks: Tensor, wanted: Wanted) -> Tensor:
+    """1 / s_v(x) under masks (n, s, s, s) at the wanted voxels of a volume of deviation about 1; 0 where it is flat.
 
     In float64: the variance is a small difference of large numbers.
     """
     weights = masks.double() / masks.double().sum((-3, -2, -1), keepdim=True)
-    first, second = (correlate(torch.fft.rfftn(volume.double() ** k, sides), weights, sides, shape) for k in (1, 2))
+    first, second = (correlate(torch.fft.rfftn(volume.double() ** k), weights, volume.shape, wanted) for k in (1, 2))
     variance = second - first.square()
     return torch.where(variance > FLAT**2, variance, torch.inf).rsqrt().float()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from torch import Tensor
 from tqdm import tqdm
 
@@ -190,23 +191,27 @@ def search_part(
 
 
 class Area:
-    """A part of a volume with the margin that kernels of this side need, and its Fourier transform."""
+    """A part of a volume with the margin that kernels of this side need, and its Fourier transform.
+
+    Where the volume ends, so does the box, but for zeros of half a kernel behind: as the transform is periodic, they
+    lie before the volume, too.
+    """
 
     def __init__(
         self, volume: NDArray[np.float32], valid: NDArray[np.bool_], part: tuple[slice, ...], side: int, device: str
     ) -> None:
         half = side // 2
-        inner = tuple(slice(max(s.start - half, 0), s.stop + half) for s in part)
+        ends = list(zip(part, volume.shape, strict=True))
+        inner = tuple(slice(max(s.start - half, 0), min(s.stop + half, n)) for s, n in ends)
+        zeros = [half if s.start < half or s.stop + half > n else 0 for s, n in ends]
         self.shape = tuple(s.stop - s.start for s in part)
-        self.sides = fast_sides([n + side - 1 for n in self.shape])
+        self.wanted = tuple(slice(s.start - i.start, s.stop - i.start) for s, i in zip(part, inner, strict=True))
+        self.sides = fast_sides([i.stop - i.start + more for i, more in zip(inner, zeros, strict=True)])
 
         def padded(array: NDArray) -> Tensor:
-            cut = array[inner]
+            cut = torch.as_tensor(np.ascontiguousarray(array[inner], np.float32))
             box = torch.zeros(self.sides)
-            before = [half - (s.start - i.start) for s, i in zip(part, inner, strict=True)]
-            box[tuple(slice(b, b + n) for b, n in zip(before, cut.shape, strict=True))] = torch.as_tensor(
-                np.ascontiguousarray(cut, np.float32)
-            )
+            box[tuple(slice(0, n) for n in cut.shape)] = cut
             return box.to(device)
 
         self.volume, self.valid = padded(volume), padded(valid)
@@ -215,13 +220,13 @@ class Area:
     def inverse_deviation(self, masks: Tensor) -> Tensor:
         """1 / deviation of the valid voxels under masks (n, s, s, s): (n, *shape)."""
         weights = masks / masks.sum((-3, -2, -1), keepdim=True)
-        share = correlate(torch.fft.rfftn(self.valid), weights, self.sides, self.shape).clamp(0, 1)
-        return inverse_deviation(self.volume, masks, self.sides, self.shape) * share.sqrt()
+        share = correlate(torch.fft.rfftn(self.valid), weights, self.sides, self.wanted).clamp(0, 1)
+        return inverse_deviation(self.volume, masks, self.wanted) * share.sqrt()
 
     def scores(self, scorer: Scorer, matrices: Tensor) -> Tensor:
         """(n, *shape); still to be divided by the deviation where the mask is spherical."""
         masks = scorer.masks(matrices)
-        found = correlate(self.spectrum, kernels(scorer.templates(matrices), masks), self.sides, self.shape)
+        found = correlate(self.spectrum, kernels(scorer.templates(matrices), masks), self.sides, self.wanted)
         return found * self.inverse_deviation(masks) if scorer.turn_mask else found
 
 
@@ -236,7 +241,7 @@ def probe(
     if not scorer.turn_mask:
         found = found * area.inverse_deviation(scorer.mask[None])
     weights = scorer.masks(matrices[:1])
-    share = correlate(torch.fft.rfftn(area.valid), weights / weights.sum(), area.sides, area.shape)[0]
+    share = correlate(torch.fft.rfftn(area.valid), weights / weights.sum(), area.sides, area.wanted)[0]
     whole = share > 0.99 * share.max()  # elsewhere scores are damped
     return float(np.median(found[:, whole].abs().cpu().numpy()) / 0.6745)
 
@@ -256,7 +261,7 @@ def scorer(
         given = given[(slice(cut, len(given) - cut),) * 3]
     own = max(template.shape) + 1 - max(template.shape) % 2
     large = max(2 * side - 1, own)
-    while any(large % p == 0 for p in (2, 11, 13)) or fast_sides([large] * 3)[0] != large:
+    while any(large % p == 0 for p in (2, 11, 13)) or next_fast_len(large) != large:
         large += 1  # odd, so that its middle is a voxel
     weight = transfer(large, tilt_angles=angles, voxel_size=voxel_size, defocus=defocus, flipped=flipped, device=device)
     fine = oversampled(centred(template), device)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from cryostudy.averaging.boxes import soft_sphere
 from cryostudy.fourier import radius as frequency_radius
 from cryostudy.simulate import placement
 from cryostudy.simulate.densities import Densities
@@ -50,9 +51,7 @@ def extent(template: NDArray[np.floating]) -> float:
 def spherical_mask(radius: float, edge: float = EDGE) -> Array:
     """A ball in the smallest odd cube: 1 within `radius` voxels, falling to 0 as a cosine over `edge` voxels."""
     half = int(np.ceil(radius + edge))
-    axis = np.arange(-half, half + 1.0)
-    distance = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    return ((1 + np.cos(np.pi * np.clip((distance - radius) / edge, 0, 1))) / 2).astype(np.float32)
+    return soft_sphere(2 * half + 1, radius, edge)
 
 
 def is_spherical(mask: NDArray[np.floating]) -> bool:

@@ -30,7 +30,7 @@ class BlindWedge(WedgeFilling):
     .. math:: \sum_{p\ \mathrm{hidden}} \big( (F^{-1} M_\varphi F f(x))(R_\varphi p) - y(p) \big)^2
 
     Like every blind spot it takes the noise to be independent between voxels, which that of a reconstruction is not
-    (ERRATA 5). The two wedges cannot be weighted apart here, for the comparison is made voxel by voxel.
+    (chapter 16). The two wedges cannot be weighted apart here, for the comparison is made voxel by voxel.
     """
 
     name: ClassVar[str] = "blind_wedge"

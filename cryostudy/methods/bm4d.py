@@ -32,7 +32,7 @@ class BM4D(Method):
     """BM4D for Gaussian noise, with the parameters of the paper's "normal" profile.
 
     `sigma`: standard deviation of the noise in grey values of the volume; None estimates it.
-    `noise`: "white", as the paper has it: noise that is correlated between voxels is taken for signal (ERRATA 5).
+    `noise`: "white", as the paper has it: noise that is correlated between voxels is taken for signal (chapter 16).
     "coloured" lets the threshold of each coefficient follow the spectrum of the noise: that of half the difference of
     the halves where there are halves, else that of the volume's quietest parts. Halves must be of the volume.
     `implementation`: "open" is this study's; "authors" is the package `bm4d` of the paper's authors, where the user

@@ -35,7 +35,7 @@ class Filter(Method):
     A subclass sets `strength`, the name of the field that holds it, and `grid`, the values that are tried, in ascending
     order, and defines :meth:`filtered` and :meth:`reach`. With halves the choice is that of :func:`errors_of_halves`,
     without that of :func:`errors_of_prediction`, which takes noise that is correlated between voxels for signal
-    (ERRATA 5).
+    (chapter 16).
 
     `sample`: side of the sub-volumes, and their number, on which the strength is chosen.
     """

@@ -34,7 +34,7 @@ class CryoSamba(Learned):
     :math:`\| f(y_{n-g}, y_{n+g}) - y_n \|^2` with g drawn from 1 to `max_gap`; the restored slice is the mean over all
     gaps, and over the `axes` across which slices are cut ("z": xy slices, as published; "y": xz slices; "zyx": all
     three, by one network). The estimate is the best one where the noise of slices is independent. In a reconstruction
-    from projections that is so along the tilt axis y alone (ERRATA 5).
+    from projections that is so along the tilt axis y alone (chapter 16).
 
     Where a slice has no neighbour on one side, it is given the other one twice. Along an axis of D slices gaps go up to
     (D - 1) // 2 at most; an axis of less than 3 slices is left out. `patch` is the side of the square crops that are

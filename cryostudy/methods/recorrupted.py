@@ -27,7 +27,7 @@ class Recorrupted(Networked):
 
     Where n has the covariance of the noise of y, and both are Gaussian, the two have independent noise (`pang2021`,
     Section 3.1): the pair is as good as two recordings, each with the full dose in it. n is not white: it is drawn with
-    the spectrum that the reconstruction gives it (:mod:`cryostudy.noise`, ERRATA 13 and 15).
+    the spectrum that the reconstruction gives it (:mod:`cryostudy.noise`; chapters 17 and 18).
 
     `source`: where level and spectrum of the noise come from. "tilt_series": the level of each image, pushed through
     the reconstruction. "halves": half of their difference. "volume": from the volume alone, with its tilt angles and

@@ -18,7 +18,7 @@ from cryostudy.training import Batch
 
 @dataclass(frozen=True)
 class RecorruptedWedge(WedgeFilling):
-    r"""The masked loss of :class:`WedgeFilling` on pairs :math:`(y + \alpha n, y - n / \alpha)` (ERRATA 14).
+    r"""The masked loss of :class:`WedgeFilling` on pairs :math:`(y + \alpha n, y - n / \alpha)` (chapter 21).
 
     y is the tomogram and n fresh noise with its spectrum, as in :class:`~cryostudy.methods.recorrupted.Recorrupted`,
     whose `alpha`, `source`, `level_scale` and `samples` these are. Noise is added before the pair is turned; turning

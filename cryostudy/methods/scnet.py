@@ -46,7 +46,7 @@ class ScNet(Learned):
     licensed here: "projections", a Gaussian filter of the tilt series that is then reconstructed, or the method of that
     name on the volume; "auto" is "projections" where the recording has a tilt series and "gaussian" where not. All
     choose their strength from the one noisy recording, J-invariantly. In the volume of a tilt series that mistakes
-    correlated noise for signal (ERRATA 5). In the images noise is independent and the width suits them, but not the
+    correlated noise for signal (chapter 16). In the images noise is independent and the width suits them, but not the
     volume quite: the reconstruction's filter raises the fine noise that they keep.
     """
 

@@ -83,7 +83,7 @@ def taper(volume: Volume) -> NDArray[np.float64]:
 def fsc_even_odd(even: Volume, odd: Volume, *, voxel_size: float = 0.0) -> FSC:
     r"""FSC of two half-tomograms, corrected to the full one: 2 FSC / (FSC + 1).
 
-    Of restored volumes it measures self-consistency, not truth: a method can make both halves wrong alike (ERRATA 10).
+    Of restored volumes it measures self-consistency, not truth: a method can make both halves wrong alike.
 
     Source: Cardone et al. 2005; Yang et al. 2021 (`yang2021`), Equation 10.
     """

@@ -1,4 +1,4 @@
-"""How volumes of different grey scales are brought together before a difference means anything (ERRATA 6)."""
+"""How volumes of different grey scales are brought together before a difference means anything."""
 
 from __future__ import annotations
 

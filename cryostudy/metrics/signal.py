@@ -14,7 +14,8 @@ def psnr(estimate: Volume, truth: Volume, *, fit: bool = True) -> float:
 
     Args:
         estimate, truth: (z, y, x) of one shape.
-        fit: with the estimate's least-squares affine fit to the truth, or as it is (ERRATA 6; both are reported).
+        fit: with the estimate's least-squares affine fit to the truth, or as it is; the study reports both, for the
+            value depends on range and scaling.
     Raises:
         InputError: shapes differ or the truth is constant.
     """

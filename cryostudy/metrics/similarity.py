@@ -13,7 +13,7 @@ def ssim(estimate: Volume, truth: Volume, *, fit: bool = True) -> float:
 
     Args:
         estimate, truth: (z, y, x) of one shape, sides of at least 7.
-        fit: with the estimate's least-squares affine fit to the truth, or as it is (ERRATA 6).
+        fit: with the estimate's least-squares affine fit to the truth, or as it is.
     Raises:
         InputError: shapes differ, the truth is constant or a side is shorter than the window.
     """

@@ -23,7 +23,7 @@ def snr(volume: Volume, signal: Sequence[Box], background: Sequence[Box], *, squ
     Args:
         volume: (z, y, x). signal, background: boxes, pair by pair.
         squared: the definition (`bepler2020`). Without, the difference of means is not squared, as `jones2026`,
-            Equation 8, prints it: its units differ from the variance's, so it depends on the grey scale (ERRATA 9).
+            Equation 8, prints it: its units differ from the variance's, so it depends on the grey scale.
     Raises:
         InputError: no pairs, or a constant background.
     """

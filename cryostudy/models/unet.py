@@ -16,7 +16,7 @@ class UNet(nn.Module):
 
     `levels` halvings by average pooling, `channels` doubled at each, two 3^3 convolutions a level, trilinear
     up-sampling, and skip connections (Çiçek et al. 2016). No normalisation: its statistics would carry every voxel's
-    value to every other (ERRATA 2).
+    value to every other, and no network with them is blind.
     """
 
     def __init__(self, channels: int = 32, levels: int = 2, inputs: int = 1, outputs: int = 1) -> None:

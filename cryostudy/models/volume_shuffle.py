@@ -23,10 +23,11 @@ MULTIPLE = V**3  # two unshuffle levels behind the sub-lattices: sides are padde
 
 
 def volume_unshuffle(x: Tensor, v: int) -> Tensor:
-    """Move blocks of v^3 voxels from space into channels, keeping each v-block's neighbours (ERRATA 1).
+    """Move blocks of v^3 voxels from space into channels, keeping each v-block's neighbours.
 
     With i = v^2 a + v q + r (0 <= q, r < v) the voxel goes to position v a + r and to the base-v channel digit q, the
-    same for j and k, and the channel becomes m' = C (v^2 q_i + v q_j + q_k) + m. Equations 2-6 of `liu2025`, corrected.
+    same for j and k, and the channel becomes m' = C (v^2 q_i + v q_j + q_k) + m. Equations 2-6 of `liu2025`, corrected:
+    as printed they do not give the shape that the paper states.
 
     Args:
         x: (batch, C, D, H, W), sides divisible by v^2.
@@ -134,9 +135,9 @@ class VolumeShuffleBSN(nn.Module):
     Args:
         channels: features at full resolution; doubled at each of the two levels below.
         blocks: DCA blocks in each of the five stages.
-        attention: `"global"` averages over the whole patch as the paper does and leaks a little (ERRATA 3);
+        attention: `"global"` averages over the whole patch as the paper does and leaks a little (chapter 02);
             `"sublattice"` averages over the voxel's own sub-lattice and `"none"` not at all: both are exactly blind.
-    Source: `liu2025`, Section 4, with the unshuffle of ERRATA 1.
+    Source: `liu2025`, Section 4, with the unshuffle of :func:`volume_unshuffle`.
     """
 
     def __init__(self, channels: int = 48, blocks: int = 2, attention: str = "global") -> None:

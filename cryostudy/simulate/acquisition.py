@@ -64,7 +64,7 @@ def reproject(
     projections are the clean tilt series, to which noise is added. The mean is removed first: it carries no
     structure, and would make the edges of the field of view the strongest contrast.
 
-    What this truth cannot show (ERRATA 7): it comes from a reconstruction, so it already lacks the missing
+    What this truth cannot show: it comes from a reconstruction, so it already lacks the missing
     wedge and contains that tomogram's low-frequency noise. It scores denoising, not the filling of the wedge.
     """
     truth = gaussian_filter(np.asarray(volume, dtype=np.float32), sigma)
