@@ -17,7 +17,7 @@ rule all:
 
 
 # A benchmark reads the records of the method chapters, so it comes after them, and those of the published grids. The
-# chapters on halves and the wedge find what chapter 17, and those on the wedge what chapter 21 has trained.
+# chapters on halves and the wedge find what chapter 17, those on the wedge what chapter 21, and the one on real particles what chapter 27 has trained.
 GRIDS = sorted(map(str, Path("data/results/grid").glob("*.json")))
 RESTORED = [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if name[:2] in ("17", "20", "21", "23")]
 READS = {
@@ -26,6 +26,7 @@ READS = {
     "22_isonet": [f"{RUNS}/21_deepdewedge.ipynb"],
     **{name: [f"{RUNS}/17_recorrupted.ipynb"] for name in CHAPTERS if name[:2] in ("20", "21", "23", "24", "25")},
     **{name: RESTORED + GRIDS for name in CHAPTERS if name[:2] in ("30", "31", "32", "33")},
+    "34_real_particles": [f"{RUNS}/27_ribosomes.ipynb"],
     "39_downstream_summary": GRIDS,
 }
 
