@@ -62,6 +62,21 @@ def cropped(boxes: Sequence[Boxes] | Boxes, side: int) -> Boxes:
     return (small * (side / given) ** 3).astype(np.float32)
 
 
+def whitened(boxes: Boxes) -> Boxes:
+    """Boxes (n, side, side, side) whose mean power is 1 in every Fourier shell, one factor a shell for all boxes.
+
+    What a restoration does to the spectrum alone, as any low-pass filter does, no longer counts in a correlation.
+    """
+    shape = boxes.shape[1:]
+    shell = (radius(shape).numpy() * min(shape)).round().astype(int)
+    often = np.broadcast_to(multiplicity(shape).numpy(), shell.shape)
+    spectra = np.fft.rfftn(boxes, axes=DIMENSIONS)
+    power = (np.abs(spectra) ** 2).mean(0) * often
+    mean = np.bincount(shell.ravel(), power.ravel()) / np.bincount(shell.ravel(), often.ravel())
+    scale = np.where(mean > 0, np.maximum(mean, 1e-30) ** -0.5, 0)
+    return np.fft.irfftn(spectra * scale[shell], s=shape, axes=DIMENSIONS).astype(np.float32)
+
+
 def oriented(
     reference: Boxes, boxes: Sequence[Boxes] | Boxes, angles: Angles, turns: NDArray[np.float64], *,
     reach: float, device: Device = "cpu",
