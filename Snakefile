@@ -17,8 +17,10 @@ rule all:
 
 
 # A benchmark reads the records of the method chapters, so it comes after them, and those of the published grids. The
-# chapters on halves and the wedge find what chapter 17, those on the wedge what chapter 21, and the one on real particles what chapter 27 has trained.
-GRIDS = sorted(map(str, Path("data/results/grid").glob("*.json")))
+# chapters on halves and the wedge find what chapter 17, those on the wedge what chapter 21, and the one on real
+# particles what chapter 27 has trained. An ablation reads its parameter grid and the published records of that grid.
+RESULTS = Path("data/results/grid")
+GRIDS = sorted(map(str, set(RESULTS.glob("*.json")) - set(RESULTS.glob("ablation-*"))))
 RESTORED = [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if name[:2] in ("17", "20", "21", "23")]
 READS = {
     "19_single_volume_benchmark": [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if "02" <= name < "19"] + GRIDS,
@@ -28,6 +30,10 @@ READS = {
     **{name: RESTORED + GRIDS for name in CHAPTERS if name[:2] in ("30", "31", "32", "33")},
     "34_real_particles": [f"{RUNS}/27_ribosomes.ipynb"],
     "39_downstream_summary": GRIDS,
+    **{
+        path.stem: [str(path), *sorted(map(str, RESULTS.glob(f"ablation-{path.stem}-*.json")))]
+        for path in Path("data/ablations").glob("*.yml")
+    },
 }
 
 

@@ -240,6 +240,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--downstream", action="store_true",
                    help="picking, poses, membranes and SNR of restored volumes instead, as in paper 003; chapters 30 "
                    "to 39 read the records")  # fmt: skip
+    p.add_argument("--ablation", metavar="NAME",
+                   help="the parameter grid of data/ablations/NAME.yml instead, with several seeds (a wrong name lists "
+                   "them); chapters 40 to 43 read the records")  # fmt: skip
     p.add_argument("--explorer", action="store_true",
                    help="the volumes that the explorers show instead: the loss weights, and the methods side by side; "
                    "chapter 50 reads the records")  # fmt: skip
@@ -250,7 +253,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="(default: all of `cryostudy methods`; with --paired or --downstream those of their chapters)",
     )
-    p.add_argument("--seed", type=int, help="(default: 0; with --downstream all of 0, 1 and 2)")
+    p.add_argument("--seed", type=int, help="(default: 0; with --downstream or --ablation all of 0, 1 and 2)")
     add_device(p)
     p.set_defaults(run=run_grid)
 
@@ -372,21 +375,21 @@ def chapter(a: argparse.Namespace) -> None:
 def run_grid(a: argparse.Namespace) -> None:
     """`cryostudy grid`."""
     with busy("start"):  # torch alone takes seconds to import
-        from cryostudy import grid, paired, verdict
+        from cryostudy import ablation, grid, paired, verdict
         from cryostudy.explore import compare, weights
 
-    if a.paired + a.downstream + a.explorer > 1:
-        raise InputError("--paired, --downstream and --explorer are different grids; leave all but one out")
-    if a.explorer and (a.condition or a.method):
-        raise InputError(
-            f"{'--condition' if a.condition else '--method'}: the explorer's grid has its own; leave it out"
-        )
+    if a.paired + a.downstream + a.explorer + (a.ablation is not None) > 1:
+        raise InputError("--paired, --downstream, --ablation and --explorer are different grids; leave all but one out")
+    if (a.explorer or a.ablation is not None) and (a.condition or a.method):
+        raise InputError(f"{'--condition' if a.condition else '--method'}: this grid has its own; leave it out")
     if a.paired and a.seed is not None:
         raise InputError(f"--seed {a.seed}: the paired grid has seeds of its own; leave it out")
     if a.downstream and a.condition:
         raise InputError(f"--condition {a.condition[0]}: the downstream grid has one; leave it out")
     if a.paired:
         found = paired.run(a.profile, a.condition, a.method, device=a.device)
+    elif a.ablation is not None:
+        found = ablation.run(a.ablation, a.profile, seeds=() if a.seed is None else (a.seed,), device=a.device)
     elif a.downstream:
         found = verdict.run(a.profile, a.method, seeds=() if a.seed is None else (a.seed,), device=a.device)
     elif a.explorer:

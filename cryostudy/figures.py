@@ -240,6 +240,73 @@ def matrix(
     return figure
 
 
+Spread = tuple[float, float, float]  # mean, smallest, largest
+
+
+def ranges(
+    panels: Mapping[str, Mapping[str, Spread]], *, label: str, own: Mapping[str, Mapping[str, float]] | None = None,
+    lines: Mapping[str, Mapping[str, float]] | None = None, caption: str = "",
+) -> Figure:  # fmt: skip
+    """One panel a noise, one row a variant: a dot at the mean over seeds, a bar from the smallest to the largest value.
+
+    Args:
+        panels: title -> row -> spread, in the same rows everywhere. label: of the axis, with its unit.
+        own: title -> row -> one value more, drawn as a ring. lines: title -> name -> a value to compare with.
+    """
+    import matplotlib.pyplot as plt
+
+    rows = list(next(iter(panels.values())))
+    figure, axes = plt.subplots(
+        1, len(panels), squeeze=False, sharey=True, figsize=(8.0, 1.5 + 0.27 * len(rows)), layout="constrained"
+    )
+    for ax, (title, spreads) in zip(axes[0], panels.items(), strict=True):
+        for k, (name, value) in enumerate((lines or {}).get(title, {}).items()):
+            ax.axvline(value, color="0.6", lw=0.9, ls=("--", ":", "-.")[k % 3], zorder=0, label=name)
+        for y, row in enumerate(rows):
+            mean, low, high = spreads[row]
+            ax.plot([low, high], [y, y], color=COLOURS[0], lw=2.5, alpha=0.5)
+            ax.plot(mean, y, "o", color=COLOURS[0], ms=5, label="mean and range of the seeds" if y == 0 else None)
+            if own:
+                ax.plot(
+                    own[title][row], y, "o", mfc="none", color=COLOURS[1], ms=9, label="this page" if y == 0 else None
+                )
+        ax.set(title=title, xlabel=label, yticks=range(len(rows)))
+        ax.locator_params(axis="x", nbins=5)
+        ax.grid(axis="y", color="0.92")
+        ax.set_axisbelow(True)
+    axes[0, 0].set_yticklabels(rows)
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=8)
+    if caption:
+        note(figure, caption)
+    return figure
+
+
+def spread_table(columns: Mapping[str, Mapping[str, Spread]], rows: Mapping[str, str], *, signed: bool = False) -> Any:
+    """A Markdown table of means with the smallest and largest value in brackets.
+
+    Args:
+        columns: label -> name -> spread. rows: label -> name. signed: with + and -, for differences.
+    """
+    from IPython.display import Markdown
+
+    from cryostudy.records import readable
+
+    def shown(value: float) -> str:
+        return ("+" if signed and value > 0 else "") + readable(value)
+
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for label, name in rows.items():
+        cells = []
+        for spreads in columns.values():
+            mean, low, high = spreads.get(name, (np.nan,) * 3)
+            around = f" ({shown(low)} to {shown(high)})" if high > low else ""
+            cells.append("–" if np.isnan(mean) else shown(mean) + around)
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return Markdown("\n".join(lines))
+
+
 def table(scores: Mapping[str, Mapping[str, Any]], rows: Mapping[str, str], columns: Mapping[str, str]) -> Any:
     """A Markdown table out of a record's metrics, for display in a notebook.
 

@@ -139,7 +139,7 @@ def test_wrong_names_are_refused(capsys):
     with pytest.raises(InputError, match=f"--seed 9: this grid has seeds 0 to {paired.SEEDS - 1}"):
         verdict.run("smoke", seeds=[9])
     for words, said in (
-        (["--paired", "--downstream"], "two grids; leave one out"),
+        (["--paired", "--downstream"], "different grids; leave all but one out"),
         (["--downstream", "--condition", "paired-4"], "the downstream grid has one"),
     ):
         assert cli.main(["grid", "--profile", "smoke", *words]) == 2

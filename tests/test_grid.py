@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cryostudy import cli, data, grid, paired, records, verdict
+from cryostudy import ablation, cli, data, grid, paired, records, verdict
 from cryostudy.methods import available, get
 from cryostudy.metrics import fsc, likeness
 from cryostudy.tomography import reconstruct
@@ -117,4 +117,5 @@ def test_published_records_are_of_known_conditions():
             **grid.CONDITIONS,
             **paired.SNRS,
             verdict.NAME: None,
+            **{f"ablation-{name}": None for name in ablation.names()},
         }

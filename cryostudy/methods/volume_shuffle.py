@@ -17,8 +17,11 @@ from cryostudy.methods.base import Denoiser
 from cryostudy.methods.learned import Learned
 from cryostudy.methods.patches import count_positions, hold_out
 from cryostudy.methods.standardise import Standardised
-from cryostudy.models import VolumeShuffleBSN
+from cryostudy.models import UNet, VolumeShuffleBSN
+from cryostudy.models.shuffle_variants import BLOCKS, SAMPLINGS, ShuffleVariant, multiple
 from cryostudy.training import Batch, Terms
+
+PAPERS = {"levels": 2, "v": 3, "dilation": 3, "hole": 3, "block": "dca", "sampling": "unshuffle"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class VolumeShuffle(Learned):
     (standard deviations of the volume) are this study's choice. An epoch is as many random patches as half-overlapping
     ones cover the volume with; `steps` replaces `epochs` where given. Patches are drawn at random places and mirrored:
     from a fixed list the network learns the noise by heart.
+
+    `levels`, `v`, `dilation`, `hole`, `block` and `sampling` change the network for ablations, see
+    :class:`cryostudy.models.shuffle_variants.ShuffleVariant`; block "unet" is a plain U-Net, which is not blind.
     """
 
     name: ClassVar[str] = "volume_shuffle"
@@ -43,12 +49,15 @@ class VolumeShuffle(Learned):
                    "decay": True, "patience": None, "train_voxels": 2**22},
     }  # fmt: skip
     limits: ClassVar[dict[str, tuple[float, float]]] = {
-        **Learned.limits, **dict.fromkeys(("guide_sigma", "bilateral_sigma"), (0.1, 20)), "bilateral_range": (1e-3, 1e3)
+        **Learned.limits, **dict.fromkeys(("guide_sigma", "bilateral_sigma"), (0.1, 20)),
+        "bilateral_range": (1e-3, 1e3), "levels": (0, 4), "v": (2, 9), "dilation": (1, 9), "hole": (1, 21),
     }  # fmt: skip
-    choices: ClassVar[dict[str, tuple[str, ...]]] = {**Learned.choices, "attention": ("global", "sublattice", "none")}
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        **Learned.choices, "attention": ("global", "sublattice", "none"), "block": (*BLOCKS, "unet"),
+        "sampling": SAMPLINGS,
+    }  # fmt: skip
     tile: ClassVar[int] = 135  # five multiples of 27: about 2 GB of activations at the laptop width
     halo: ClassVar[int] = 9
-    multiple: ClassVar[int] = 27
 
     channels: int = 48
     blocks: int = 2
@@ -65,10 +74,26 @@ class VolumeShuffle(Learned):
     guide_sigma: float = 1.0
     bilateral_sigma: float = 1.0
     bilateral_range: float = 1.0
+    levels: int = 2
+    v: int = 3
+    dilation: int = 3
+    hole: int = 3
+    block: str = "dca"
+    sampling: str = "unshuffle"
 
-    def network(self) -> VolumeShuffleBSN:
+    @property
+    def multiple(self) -> int:  # type: ignore[override]
+        """Tiles start on the coarsest grid of the network."""
+        return 2**self.levels if self.block == "unet" else multiple(self.levels, self.v, self.dilation)
+
+    def network(self) -> nn.Module:
         """An untrained network of this width."""
-        return VolumeShuffleBSN(self.channels, self.blocks, self.attention)
+        if self.block == "unet":
+            return UNet(self.channels, self.levels)
+        parts: dict[str, Any] = {name: getattr(self, name) for name in PAPERS}
+        if parts == PAPERS:  # the same function, faster
+            return VolumeShuffleBSN(self.channels, self.blocks, self.attention)
+        return ShuffleVariant(self.channels, self.blocks, self.attention, **parts)
 
     def fit(
         self,
