@@ -27,6 +27,7 @@ READS = {
     **{name: [f"{RUNS}/17_recorrupted.ipynb"] for name in CHAPTERS if name[:2] in ("20", "21", "23", "24", "25")},
     **{name: RESTORED + GRIDS for name in CHAPTERS if name[:2] in ("30", "31", "32", "33")},
     "39_downstream_summary": GRIDS,
+    "50_explorer": sorted(map(str, Path("data/results/explorer").glob("*.json"))),
 }
 
 
