@@ -34,6 +34,7 @@ READS = {
         path.stem: [str(path), *sorted(map(str, RESULTS.glob(f"ablation-{path.stem}-*.json")))]
         for path in Path("data/ablations").glob("*.yml")
     },
+    "50_explorer": sorted(map(str, Path("data/results/explorer").glob("*.json"))),
 }
 
 
