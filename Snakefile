@@ -17,9 +17,10 @@ rule all:
 
 
 # A benchmark reads the records of the method chapters, so it comes after them, and those of the published grids. The
-# chapters on halves and the wedge find what chapter 17, and those on the wedge what chapter 21 has trained.
-# The ablations stand for themselves: a chapter, its parameter grid, and the published records of that grid.
-GRIDS = sorted(map(str, set(Path("data/results/grid").glob("*.json")) - set(Path("data/results/grid").glob("ablation-*"))))
+# chapters on halves and the wedge find what chapter 17, those on the wedge what chapter 21, and the one on real
+# particles what chapter 27 has trained. An ablation reads its parameter grid and the published records of that grid.
+RESULTS = Path("data/results/grid")
+GRIDS = sorted(map(str, set(RESULTS.glob("*.json")) - set(RESULTS.glob("ablation-*"))))
 RESTORED = [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if name[:2] in ("17", "20", "21", "23")]
 READS = {
     "19_single_volume_benchmark": [f"{RUNS}/{name}.ipynb" for name in CHAPTERS if "02" <= name < "19"] + GRIDS,
@@ -27,11 +28,13 @@ READS = {
     "22_isonet": [f"{RUNS}/21_deepdewedge.ipynb"],
     **{name: [f"{RUNS}/17_recorrupted.ipynb"] for name in CHAPTERS if name[:2] in ("20", "21", "23", "24", "25")},
     **{name: RESTORED + GRIDS for name in CHAPTERS if name[:2] in ("30", "31", "32", "33")},
+    "34_real_particles": [f"{RUNS}/27_ribosomes.ipynb"],
     "39_downstream_summary": GRIDS,
     **{
-        path.stem: [str(path), *sorted(map(str, Path("data/results/grid").glob(f"ablation-{path.stem}-*.json")))]
+        path.stem: [str(path), *sorted(map(str, RESULTS.glob(f"ablation-{path.stem}-*.json")))]
         for path in Path("data/ablations").glob("*.yml")
     },
+    "50_explorer": sorted(map(str, Path("data/results/explorer").glob("*.json"))),
 }
 
 

@@ -129,6 +129,8 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
             raise InputError(f"{chapters / name}.ipynb: has no outputs, so it was never executed; run the chapter")
         runs = [json.loads(path.read_text()) for path in record_dir.glob(f"{name}*.json")]
         stage_notebook(notebook, sorted({file for run in runs for file in records.changed(run)}))
+        # Text and commands speak of chapters by number.
+        notebook.cells[0].source = re.sub(r"^# ", f"# {name.partition('_')[0]}. ", notebook.cells[0].source)
         code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
         if floors and (links := reference.links(code)):
             notebook.cells.append(nbformat.v4.new_markdown_cell(links))
@@ -200,6 +202,9 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    for model in widgets.get("state", {}).values():  # what is null is so by default, and said in a quarter of the text
+        model["state"] = {key: value for key, value in model["state"].items() if value is not None}
     text = ""
     for colours in COLOURS:  # a page of many noisy slices needs the fewer
         for cell in notebook.cells:

@@ -37,7 +37,7 @@ FLOORS = {
         "Comparisons",
         ["comparison", "grid", "paired", "downstream", "ablation", "proposition", "trust", "verdict"],
     ),
-    "records": ("Records and artefacts", ["records", "artefacts", "errors"]),
+    "records": ("Records and artefacts", ["records", "artefacts", "sources", "errors"]),
     "figures": ("Figures and explorers", ["figures", "explore"]),
     "more": ("Commands and the rest", []),
 }

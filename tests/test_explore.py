@@ -14,6 +14,7 @@ from jupyter_client.manager import start_new_kernel
 from PIL import Image
 
 from cryostudy import artefacts, records
+from cryostudy.cli import main
 from cryostudy.data import simulated
 from cryostudy.errors import InputError
 from cryostudy.explore import compare, live, page, store, weights
@@ -125,8 +126,13 @@ def test_every_stack_is_linked_to_its_slider(monkeypatch):
 
 def test_both_sides_of_the_method_explorer_show_one_copy_of_each_picture():
     names = ("noisy", "clean", *compare.METHODS)
-    found = {condition: {"metrics": {name: scored(10 * c + k) for k, name in enumerate(names)},
-                         "parameters": {"slices": 12}} for c, condition in enumerate(compare.CONDITIONS)}  # fmt: skip
+    found = {
+        condition: {
+            "metrics": {name: scored(10 * c + k) for k, name in enumerate(names)},
+            "parameters": {"slices": 12, "side": 60},
+        }
+        for c, condition in enumerate(compare.CONDITIONS)
+    }
     explorer = page.methods(found)
     left, right = (box.children[0] for box in explorer.children[2].children[:2])
     assert shown(left) is not shown(right)
@@ -166,6 +172,12 @@ def test_what_is_not_there_is_named(here, monkeypatch):
         store.read(weights.NAME, "laptop")
     with pytest.raises(InputError, match="--profile tiny"):
         weights.run("tiny")
+
+
+@pytest.mark.parametrize("words", [["--paired"], ["--downstream"], ["--condition", "weights"], ["--method", "bm4d"]])
+def test_the_explorers_grid_takes_no_other_grids_options(words, capsys):
+    assert main(["grid", "--explorer", *words]) == 2
+    assert words[0] in capsys.readouterr().err
 
 
 def test_training_can_be_watched_and_stopped(noisy):

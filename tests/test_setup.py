@@ -55,8 +55,12 @@ def test_lock_satisfies_every_requirement_of_the_package(python: str):
         assert requirement.specifier.contains(versions[name]), f"{requirement}, but the lock has {versions[name]}"
 
 
-@pytest.mark.parametrize("python", PYTHONS)
-def test_lock_is_complete_and_holds_nothing_that_nothing_needs(python: str):
+def test_lock_is_complete_and_holds_nothing_that_nothing_needs():
+    wanted = {python: needed(python) for python in PYTHONS}
+    assert set.union(*map(set, map(locked, PYTHONS))) == set.union(*wanted.values())
+
+
+def needed(python: str) -> set[str]:
     """Follows the requirements of the installed packages from cryostudy and its extras to the last one."""
     versions = locked(python)
     todo, seen = [(canonicalize_name(requirement.name), "") for requirement in WANTED], set()
@@ -68,14 +72,14 @@ def test_lock_is_complete_and_holds_nothing_that_nothing_needs(python: str):
         assert name in versions, f"{name} is needed, but not in requirements.lock"
         here = default_environment() | {"python_version": python, "python_full_version": f"{python}.0", "extra": extra}
         for requirement in map(Requirement, importlib.metadata.requires(name) or []):
-            needed = canonicalize_name(requirement.name)
+            other = canonicalize_name(requirement.name)
             # Some builds of torch bring CUDA's libraries, at the versions that torch itself pins.
-            if needed.startswith(("nvidia-", "cuda-", "triton")):
+            if other.startswith(("nvidia-", "cuda-", "triton")):
                 continue
             if requirement.marker is None or requirement.marker.evaluate(here):
-                assert needed not in versions or requirement.specifier.contains(versions[needed], prereleases=True)
-                todo += [(needed, more) for more in ("", *requirement.extras)]
-    assert set(versions) == {name for name, _ in seen}
+                assert other not in versions or requirement.specifier.contains(versions[other], prereleases=True)
+                todo += [(other, more) for more in ("", *requirement.extras)]
+    return {name for name, _ in seen}
 
 
 def test_environment_runs_what_the_lock_pins():

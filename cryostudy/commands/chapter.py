@@ -151,7 +151,8 @@ def summary(record: Mapping[str, Any]) -> str:
         f"commit `{record['commit'] or 'none'}`",
         "- **versions** " + ", ".join(f"{name} {text}" for name, text in record["versions"].items() if text),
         "",
-        "What each entry means: [](../records.md).",
+        f"What each entry means: [](../records.md). [Run it again](../rerun.md): "
+        f"`cryostudy chapter {record['name']} --profile {record['profile']}`.",
         ":::",
     ]
     return "\n".join(lines)

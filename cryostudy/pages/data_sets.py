@@ -48,7 +48,7 @@ SETS = (
         "Any chapter makes its own. `cryostudy simulate --out sample` writes one to files, and "
         "`cryostudy.data.simulated` returns one in Python.",
         "Without a network and without the maps, particles built in code take their place, and the run says so "
-        "([](built-in)).",
+        "([](built-in.md)).",
         ("shrec",),
         lambda name, text: "SHREC structures" in text,
     ),
@@ -56,7 +56,7 @@ SETS = (
         "built-in",
         "Built-in specimen",
         "simulated",
-        "The same as the [simulated cells](simulated-cells) with particles built in code, which are no real proteins.",
+        "The same as the [simulated cells](simulated-cells.md), with particles built in code: no real proteins.",
         "Everything, as of the simulated cells.",
         'In Python: `cryostudy.data.simulated(densities="built-in")`.',
         "Needs nothing.",
@@ -67,7 +67,7 @@ SETS = (
         "densities",
         "Further density maps",
         "computed from models",
-        "Maps of more complexes, computed from PDB models like those of the [simulated cells](simulated-cells): "
+        "Maps of more complexes, computed from PDB models like those of the [simulated cells](simulated-cells.md): "
         "templates to match, and specimens to build.",
         "The maps are the truth.",
         "`cryostudy fetch NAME` for each of them.",
@@ -85,7 +85,7 @@ SETS = (
         "None, but for the lattice: protofilaments and the axial repeat of tubulin are known. Of the projected one, "
         "the smoothed tomogram, whose missing wedge stays empty.",
         "`cryostudy fetch microtubule`, or `cryostudy.data.microtubule` in Python.",
-        "Chapters take a [microtubule built in code](simulated-microtubule), and say so.",
+        "Chapters take a [microtubule built in code](simulated-microtubule.md), and say so.",
         ("real",),
         lambda name, text: name == "microtubule" or name.startswith(("microtubule-reprojected", "microtubule_")),
     ),
@@ -93,7 +93,7 @@ SETS = (
         "simulated-microtubule",
         "Microtubule built in code",
         "simulated",
-        "A microtubule, or the same tube without its axial repeat, recorded like the [real one](microtubule). The "
+        "A microtubule, or the same tube without its axial repeat, recorded like the [real one](microtubule.md). The "
         "smooth tube is the negative control: a restoration must not show a lattice in it.",
         "Everything.",
         "In Python: `cryostudy.data.simulated_microtubule`.",
@@ -123,7 +123,7 @@ def overview(site: Site) -> str:
     for data in SETS:
         files = _files(data)
         size = f"{_count(files)}, {_megabytes(files)}" if files else "made in code"
-        rows.append(f"| [{data.title}]({data.key}) | {data.kind} | {size} | {_licences(files) or '–'} |")
+        rows.append(f"| [{data.title}]({data.key}.md) | {data.kind} | {size} | {_licences(files) or '–'} |")
     return "\n".join([
         "# Data sets", "",
         "What the chapters run on. Nothing large is part of the study: files are fetched once from where their authors "
