@@ -259,9 +259,9 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser(
         "fetch", help="download a data set",
-        description="Download a data set into the folder that CRYOSTUDY_DATA names, and verify it. A download cut short "
-        "goes on where it was.",
-        epilog="examples: cryostudy fetch empiar-10045 05 --yes; cryostudy fetch cryoet-portal 10000/TS_026/13.480",
+        description="Download a data set into the folder that CRYOSTUDY_DATA names, and verify it. A download cut "
+        "short goes on where it was.",
+        epilog="example: cryostudy fetch empiar-10045 05 --yes",
     )  # fmt: skip
     p.add_argument("name", nargs="?", help="its name; without one, lists what there is")
     p.add_argument("item", nargs="?", help="which of its tomograms (default: as `--about` says)")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cryostudy import data, datasets
 from cryostudy.errors import InputError
@@ -61,10 +62,11 @@ def describe(name: str) -> str:
     for key, text in rows.items():
         if text:
             lines += textwrap.wrap(
-                text, 100, initial_indent=f"  {key:8}", subsequent_indent=" " * 10, break_long_words=False
-            )
+                text, 100, initial_indent=f"  {key:8}", subsequent_indent=" " * 10,
+                break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
     return "\n".join(lines)
 
 
-def _members() -> dict[str, object]:
+def _members() -> dict[str, Mapping[str, Any]]:
     return {name: item for name, item in registry().items() if item["group"] == GROUP}

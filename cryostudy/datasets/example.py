@@ -136,10 +136,11 @@ def _chlamydomonas(folder: Path, item: str, shape: tuple[int, int, int], seed: i
 
 
 def _cryocare(folder: Path, item: str, shape: tuple[int, int, int], seed: int) -> Options:
-    """Tomograms of all, even and odd frames."""
+    """Tomograms of all, even and odd frames, and the angles of the movies."""
     even, odd = _pair(shape, 2.0, seed)
     for which, volume in {"all": (even.full + odd.full) / 2, "even": even.full, "odd": odd.full}.items():
         _save(folder / f"{item}/tomo_{which}_frames.rec", volume, 1.0)
+    _angles(folder / "Tomo110/imod/Tomo110.tlt", even, range(len(_series(even))))
     return {}
 
 
