@@ -77,7 +77,7 @@ def server(monkeypatch):
     made.files, made.ranges, made.drop, made.tag = {"a.mrc": CONTENT}, True, None, '"v1"'
     made.kind, made.length, made.asked, made.status, made.lie = "application/octet-stream", True, [], [], None
     made.url = f"http://127.0.0.1:{made.server_address[1]}"
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield made
     made.shutdown()
@@ -337,7 +337,7 @@ def test_the_command_downloads_below_the_data_folder(server, tmp_path, monkeypat
     [
         ("empiar-10045", "09", ["Tomograms/09/IS002_291013_009.mrcs", "Tomograms/09/IS002_291013_009.tlt"]),
         ("empiar-11830", "16", ["data/ctf3d_bin4/16.rec"]),
-        ("empiar-11830", "P_8", ["P_8.st", "P_8_EVN.st", "P_8_ODD.st", "P_8_dose-filt.tlt", "AreTomo/P_8_dose-filt.xf"]),
+        ("empiar-11830", "P_8", ["P_8.st", "P_8_EVN.st", "P_8_ODD.st", "P_8_dose-filt.tlt", "P_8_dose-filt.xf"]),
         ("cryocare", "Tomo110", ["Tomo110.zip"]),
         ("cryoet-portal", "10000/TS_026/13.48", ["Reconstructions/VoxelSpacing13.480/Tomograms/100/TS_026.mrc",
          "100/tomogram_metadata.json", "TiltSeries/100/TS_026.rawtlt", "tiltseries_metadata.json"]),
