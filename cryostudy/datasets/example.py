@@ -63,10 +63,9 @@ def _shrec(name: str, folder: Path, shape: tuple[int, int, int], seed: int) -> O
         _save(folder / "projections.mrc", series)
     else:
         truth = {key: embedded(volume) for key, volume in truth.items()}
-        _save(folder / "projections_unbinned.mrc", series.repeat(2, 1).repeat(2, 2))
-        rows = [
-            f"{0:15.10f} {0:15.10f} {-angle:15.10f} {0:15.10f} {1:15.10f} p.mrc" for angle in made.tilt_angles or ()
-        ]
+        _save(folder / "projections_unbinned.mrc", np.roll(_enlarged(series, 2), SHIFT, (1, 2)))
+        shift = f"{-SHIFT[1]:15.10f} {-SHIFT[0]:15.10f}"
+        rows = [f"{shift} {-angle:15.10f} {0:15.10f} {1:15.10f} p.mrc" for angle in made.tilt_angles or ()]
         head = "AlignmentTransX (px)\nAlignmentTransY (px)\nTiltAngle (degrees)\nInPlaneRotation (degrees)\n"
         (folder / "alignment_simulated.txt").write_text(f"{head}Magnification\nFileName\n" + "\n".join(rows) + "\n")
     for key, volume in truth.items():

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryostudy.acquisition import Acquisition
-from cryostudy.datasets.stacks import binned
+from cryostudy.datasets import stacks
 from cryostudy.datasets.volumes import Region, Slices, box, cut, find, need, shape_of, shifted, voxel_size
 from cryostudy.errors import InputError
-from cryostudy.io import read_stack, read_volume
+from cryostudy.io import read_volume
+from cryostudy.metrics.correlation import correlation
 from cryostudy.simulate.densities import Densities
 from cryostudy.simulate.placement import Fiducial, Particle
 from cryostudy.simulate.specimen import Specimen
+from cryostudy.tomography import reconstruct
 
 VOXEL = 10.0  # Å, of the reconstruction; the projections of 2021 have 5
 SLICES, SAMPLE = 512, {"shrec2020": 200, "shrec2021": 180}  # of a reconstruction, and those that hold the sample
 BEAD = 50.0  # Å; radius entered for gold beads, of which the files give the places alone
 UNPOSED = ("vesicle", "fiducial")
+ROWS = 8  # to either side of the middle, that tell the sign of the tilts
 
 
 def rotation(z1: float, x: float, z2: float) -> NDArray[np.float64]:
@@ -63,25 +67,26 @@ def read_locations(path: Path) -> list[tuple[str, tuple[float, float, float], ND
     return found
 
 
-def read_alignment(path: Path) -> list[float]:
-    """Tilt angles (degrees) of `alignment_simulated.txt`: the third column, negated.
+def read_alignment(path: Path) -> NDArray[np.float64]:
+    """`alignment_simulated.txt` as (tilt, 3): shifts along x and y that align an image (pixels), its tilt (degrees).
 
     Its header lines name the columns: AlignmentTransX, AlignmentTransY, TiltAngle, InPlaneRotation, Magnification,
-    FileName. The generator writes the negatives of the angles at which it turned the specimen.
+    FileName. Raises InputError where there is no such line.
     """
     lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    rows = [words for words in lines if len(words) >= 3 and not words[0].startswith("#") and _number(words[0])]
+    rows = [words[:3] for words in lines if len(words) >= 3 and all(map(_number, words[:3]))]
     if not rows:
         raise InputError(f"{path}: no tilt angle in it; fetch the file again")
-    return [0.0 - float(words[2]) for words in rows]
+    return np.array(rows, dtype=np.float64)
 
 
-def load(name: str, folder: Path, item: str, region: Region, tilts: bool = False) -> Acquisition:
+def load(name: str, folder: Path, item: str, region: Region, rebuilt: bool = False) -> Acquisition:
     """One model; `item` is "model_0" to "model_9". `region` counts from the sample's own first slice.
 
     `truth` is the grand model, without its structural noise where that is given separately (2020); `specimen` has
-    particles, labels of every voxel (`class_mask.mrc`) and their names. With `tilts` the projections come too, binned
-    to the tomogram's voxels; they need the whole extent along x and z.
+    particles, labels of every voxel (`class_mask.mrc`) and their names. With `rebuilt` the tomogram is reconstructed
+    here from the projections, and with it its halves of even and odd tilts; the tilt series comes too where `region`
+    leaves z and x whole.
 
     Raises:
         InputError: a file is missing or cannot be used, or particles do not lie where the class mask has them.
@@ -92,27 +97,56 @@ def load(name: str, folder: Path, item: str, region: Region, tilts: bool = False
     place, whole = path.parent, shape_of(path)
     depth = whole[0] * SAMPLE[name] // SLICES
     part = box(region, (depth, *whole[1:]))
-    full = cut(path, shifted(part, (whole[0] - depth) // 2))
     size, remark = voxel_size(read_volume(path, mmap=True).voxel_size, VOXEL)
     truth_path = find(place, "grandmodel_noisefree.mrc", "grandmodel.mrc")
     truth = None if truth_path is None else _sample(truth_path, depth, part)
-    specimen = None if truth is None else _specimen(place, depth, part, truth, size, int(item[-1]))
-    angles = find(place, "alignment_simulated.txt")
-    degrees = tuple(read_alignment(angles)) if angles else tuple(float(a) for a in range(-60, 61, 2))
-    series = _projections(place, size, part, (depth, *whole[1:])) if tilts else None
-    if series is not None:
-        order = np.argsort(degrees)
-        series = series[order]
+    description = f"{name.upper().replace('SHREC', 'SHREC ')}, {item.replace('_', ' ')}, simulated{remark}"
+    listed = find(place, "alignment_simulated.txt")
+    alignment = read_alignment(listed) if listed else np.array([(0, 0, angle) for angle in range(-60, 61, 2)], float)
+    parts: dict[str, Any] = {"tilt_angles": tuple(sorted(alignment[:, 2].tolist()))}
+    if rebuilt:
+        parts, how = _rebuilt(place, alignment, truth_path, (depth, *whole[1:]), part)
+        description += how
+    else:
+        parts["full"] = cut(path, shifted(part, (whole[0] - depth) // 2))
     return Acquisition(
-        full=full,
-        tilt_series=series,
-        tilt_angles=tuple(sorted(degrees)),
+        **parts,
         voxel_size=size,
         truth=truth,
-        specimen=specimen,
-        name=f"{name}-{item}",
-        description=f"{name.upper().replace('SHREC', 'SHREC ')}, {item.replace('_', ' ')}, simulated{remark}",
+        specimen=None if truth is None else _specimen(place, depth, part, truth, size, int(item[-1])),
+        name=f"{name}-{item}{'-rebuilt' if rebuilt else ''}",
+        description=description,
     )
+
+
+def _rebuilt(
+    place: Path, alignment: NDArray[np.float64], truth: Path | None, shape: tuple[int, int, int], part: Slices
+) -> tuple[dict[str, Any], str]:
+    """Full tomogram, halves, tilt series, angles and filter from the projections, and how it was done.
+
+    The sign of the file's tilts is another than this study's in one of the editions, and programs disagree about it: of
+    the two, that is taken which agrees better with the truth, in a few rows. Model 9 of 2021 has a misspelt file.
+    """
+    path = need(place, "projections_unbinned.mrc", "projections_unbinne.mrc", "projections.mrc")
+    images, opened = stacks.of_stack(path)
+    shifts = np.array([(1, 0, 0, 1, x, y) for x, y, _ in alignment], dtype=np.float64)
+    factor = opened.data.shape[2] // shape[2]
+    chosen, best = 1, -np.inf
+    if truth is not None:
+        middle = shape[1] // 2
+        rows = (slice(0, shape[0]), slice(max(0, middle - ROWS), middle + ROWS), slice(0, shape[2]))
+        known = _sample(truth, shape[0], rows)
+        few = stacks.series(images, alignment[:, 2].tolist(), shifts, factor, str(path))
+        for sign in (1, -1):
+            angles = [sign * angle for angle in few[1]]
+            score = abs(correlation(reconstruct(few[0][:, rows[1]], angles, shape[0], filter="sirt-like"), known))
+            chosen, best = (sign, score) if score > best else (chosen, best)
+    found = stacks.recording(
+        images, (chosen * alignment[:, 2]).tolist(), transforms=shifts, factor=factor, thickness=shape[0], pixel=1.0,
+        region=part, name=str(path), description="",
+    )  # fmt: skip
+    parts = {key: getattr(found, key) for key in ("full", "halves", "tilt_series", "tilt_angles", "filter")}
+    return parts, f"; reconstructed here from its projections{found.description}"
 
 
 def _sample(path: Path, depth: int, part: Slices) -> NDArray[np.float32]:
@@ -180,16 +214,6 @@ def _frame(mask: NDArray, start: int, listed: list[tuple[str, tuple[float, ...]]
             f"classes of {path.name}; fetch both files again"
         )
     return best
-
-
-def _projections(place: Path, size: float, part: Slices, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The tilt series, binned to the tomogram's voxels, in the file's order; model 9 of 2021 has a misspelt name."""
-    if (part[0].stop - part[0].start, part[2].stop - part[2].start) != (shape[0], shape[2]):
-        raise InputError("tilts: projections need the whole extent along z and x; give a region along y alone")
-    path = need(place, "projections_unbinned.mrc", "projections_unbinne.mrc", "projections.mrc")
-    stack = read_stack(path, mmap=True)
-    factor = stack.data.shape[2] // shape[2]
-    return np.stack([binned(np.asarray(image, np.float32), factor)[part[1]] for image in stack.data])
 
 
 def _number(word: str) -> bool:
