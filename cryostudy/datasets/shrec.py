@@ -19,7 +19,6 @@ from cryostudy.datasets import stacks
 from cryostudy.datasets.volumes import Region, Slices, box, cut, find, need, shape_of, shifted, voxel_size
 from cryostudy.errors import InputError
 from cryostudy.io import read_volume
-from cryostudy.metrics.correlation import correlation
 from cryostudy.simulate.densities import Densities
 from cryostudy.simulate.placement import Fiducial, Particle
 from cryostudy.simulate.specimen import Specimen
@@ -139,7 +138,8 @@ def _rebuilt(
         few = stacks.series(images, alignment[:, 2].tolist(), shifts, factor, str(path))
         for sign in (1, -1):
             angles = [sign * angle for angle in few[1]]
-            score = abs(correlation(reconstruct(few[0][:, rows[1]], angles, shape[0], filter="sirt-like"), known))
+            there = reconstruct(few[0][:, rows[1]], angles, shape[0], filter="sirt-like")
+            score = abs(float(np.corrcoef(there.ravel(), known.ravel())[0, 1]))
             chosen, best = (sign, score) if score > best else (chosen, best)
     found = stacks.recording(
         images, (chosen * alignment[:, 2]).tolist(), transforms=shifts, factor=factor, thickness=shape[0], pixel=1.0,
