@@ -308,6 +308,7 @@ def test_large_or_unknown_sizes_are_told_first_and_need_a_yes(server, tmp_path):
         sources.fetch_files([remote(server)], tmp_path, yes=False, name="set")
     assert server.asked == [] and left(tmp_path) == []
     assert sources.fetch_files([remote(server)], tmp_path, yes=True, name="set")[0].read_bytes() == CONTENT
+    assert sources.fetch_files([remote(server)], tmp_path, yes=False, name="set")  # what is there needs no yes
 
 
 def test_optional_files_may_be_missing(server, tmp_path):

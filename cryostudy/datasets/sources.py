@@ -71,15 +71,15 @@ def readable(size: int | None) -> str:
     """A size as one says it."""
     if size is None:
         return "unknown size"
-    unit, value = next(
-        (u, size / n) for u, n in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1)) if size >= n or n == 1
-    )
-    return f"{value:.3g} {unit}" if unit != "kB" else f"{size / 1e3:.3g} kB"
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size / 1e3:.3g} kB"
 
 
 def fetch_files(files: list[Remote], folder: Path, *, yes: bool, name: str) -> list[Path]:
     """Download and unpack files into `folder`. Raises InputError for what is large or of unknown size without `yes`."""
-    needed = [file for file in files if not _done(file, folder)]
+    needed = [file for file in files if not (_done(file, folder) or (folder / file.path).is_file())]
     sizes = [file.size if file.size is not None else remote_size(file.url) for file in needed if not file.optional]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     if not yes and (total is None or total >= ASK):

@@ -39,7 +39,7 @@ def fields(name: str) -> dict[str, Any]:
         "offline": "The chapter takes a stand-in, simulated and laid out like the original, and says so.",
         "groups": (),
         "uses": lambda recording, text: recording.removeprefix("stand-in-").startswith(name),
-        "size": datasets.said_size(name),
+        "size": datasets.said_size(name).replace(" ", "\u00a0"),
         "licence": known["licence"],
         "rows": tuple((key, text) for key, text in rows.items() if text),
     }
