@@ -258,9 +258,15 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(run=run_grid)
 
     p = commands.add_parser(
-        "fetch", help="download a data set", description="Download a data set and check its SHA-256."
-    )
+        "fetch", help="download a data set",
+        description="Download a data set into the folder that CRYOSTUDY_DATA names, and verify it. A download cut "
+        "short goes on where it was.",
+        epilog="example: cryostudy fetch empiar-10045 05 --yes",
+    )  # fmt: skip
     p.add_argument("name", nargs="?", help="its name; without one, lists what there is")
+    p.add_argument("item", nargs="?", help="which of its tomograms (default: as `--about` says)")
+    p.add_argument("--yes", action="store_true", help="download 1 GB or more, or what has no stated size")
+    p.add_argument("--about", action="store_true", help="say what it is, its licence and layout; download nothing")
     p.set_defaults(run=fetch)
     return top
 
@@ -405,20 +411,15 @@ def run_grid(a: argparse.Namespace) -> None:
 
 def fetch(a: argparse.Namespace) -> None:
     """`cryostudy fetch`."""
-    from cryostudy import data
-    from cryostudy.simulate.registry import registry
+    from cryostudy.commands import fetch as command
 
-    group = "ribosomes"  # many small files of which nobody wants one alone
-    members = {name: item for name, item in registry().items() if item["group"] == group}
     if a.name is None:
-        for name, description in data.data_sets().items():
-            if name not in members:
-                print(f"{name:12} {description}")
-        size, licence = sum(item["size"] for item in members.values()) / 1e6, next(iter(members.values()))["licence"]
-        print(f"{group:12} tilt images of 40 real ribosomes: {len(members)} files ({licence}, {size:.1f} MB)")
+        print("\n".join(command.listing()))
+    elif a.about:
+        print(command.describe(a.name))
     else:
-        for name in members if a.name == group else [a.name]:
-            print(data.fetch(name))
+        for path in command.fetch(a.name, a.item, yes=a.yes):
+            print(path)
 
 
 def given(a: argparse.Namespace) -> dict[str, Any]:

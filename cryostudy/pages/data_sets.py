@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from cryostudy import datasets
+from cryostudy.pages import public_data
 from cryostudy.pages.facts import Site
 from cryostudy.simulate.registry import registry
 
@@ -19,6 +21,7 @@ class DataSet:
 
     Fields: key: of the page. kind: real or simulated. what, truth, get, offline: prose. groups: of the registry whose
     files it needs. uses: whether a recording of this name and description in a record is one of this data set.
+    size, licence, rows: of a public data set, whose files are not in the registry of small ones.
     """
 
     key: str
@@ -30,6 +33,9 @@ class DataSet:
     offline: str
     groups: tuple[str, ...]
     uses: Callable[[str, str], bool]
+    size: str = ""
+    licence: str = ""
+    rows: tuple[tuple[str, str], ...] = ()
 
 
 CACHE = (
@@ -114,6 +120,7 @@ SETS = (
         ("ribosomes",),
         lambda name, text: name in ("ribosomes", "particles"),
     ),
+    *(DataSet(**public_data.fields(name)) for name in datasets.registry()),
 )
 
 
@@ -122,13 +129,15 @@ def overview(site: Site) -> str:
     rows = []
     for data in SETS:
         files = _files(data)
-        size = f"{_count(files)}, {_megabytes(files)}" if files else "made in code"
-        rows.append(f"| [{data.title}]({data.key}.md) | {data.kind} | {size} | {_licences(files) or '–'} |")
+        size = f"{_count(files)}, {_megabytes(files)}" if files else data.size or "made in code"
+        rows.append(
+            f"| [{data.title}]({data.key}.md) | {data.kind} | {size} | {_licences(files) or data.licence or '–'} |"
+        )
     return "\n".join([
         "# Data sets", "",
         "What the chapters run on. Nothing large is part of the study: files are fetched once from where their authors "
         f"keep them, at a fixed version. {CACHE} `cryostudy fetch` lists them. How to run on your own tomogram: "
-        f"{site.chapter('90_your_tomogram')}.", "",
+        f"{site.chapter('90_your_tomogram')}; on one of the public data sets: {site.chapter('91_real_data')}.", "",
         "| | kind | files | licence |", "|---|---|---|---|", *rows, "",
     ])  # fmt: skip
 
@@ -139,6 +148,7 @@ def page(data: DataSet, site: Site) -> str:
     files = _files(data)
     text += [f"| known | {data.truth} |", f"| to get it | {data.get} |"]
     text += [f"| without a network | {data.offline} |"]
+    text += [f"| {key} | {value} |" for key, value in data.rows]
     if files:
         sizes = sorted({f"{item['voxel_size']:g} Å" for item in files.values()})
         text += [f"| files | {_count(files)}, {_megabytes(files)} |", f"| voxels or pixels | {', '.join(sizes)} |"]
