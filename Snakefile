@@ -28,6 +28,7 @@ READS = {
     **{name: RESTORED + GRIDS for name in CHAPTERS if name[:2] in ("30", "31", "32", "33")},
     "34_real_particles": [f"{RUNS}/27_ribosomes.ipynb"],
     "39_downstream_summary": GRIDS,
+    "50_explorer": sorted(map(str, Path("data/results/explorer").glob("*.json"))),
 }
 
 

@@ -14,6 +14,7 @@ from jupyter_client.manager import start_new_kernel
 from PIL import Image
 
 from cryostudy import artefacts, records
+from cryostudy.cli import main
 from cryostudy.data import simulated
 from cryostudy.errors import InputError
 from cryostudy.explore import compare, live, page, store, weights
@@ -166,6 +167,12 @@ def test_what_is_not_there_is_named(here, monkeypatch):
         store.read(weights.NAME, "laptop")
     with pytest.raises(InputError, match="--profile tiny"):
         weights.run("tiny")
+
+
+@pytest.mark.parametrize("words", [["--paired"], ["--downstream"], ["--condition", "weights"], ["--method", "bm4d"]])
+def test_the_explorers_grid_takes_no_other_grids_options(words, capsys):
+    assert main(["grid", "--explorer", *words]) == 2
+    assert words[0] in capsys.readouterr().err
 
 
 def test_training_can_be_watched_and_stopped(noisy):
