@@ -86,7 +86,8 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
                             method(name, profile), noisy, seed=seed, device=device, progress=False
                         )
                     record.add(name, store.scores(volume, noisy))
-                    record.add(name, {"sheet": store.sheet(volume, noisy.clean, SLICES[profile])})
+                    quality = store.NOISE_QUALITY if name == "noisy" else store.QUALITY
+                    record.add(name, {"sheet": store.sheet(volume, noisy.clean, SLICES[profile], quality)})
                     record.add(name, {"package": records.package_hash()[:16]})
                     record.finish(folder)
                     if bar.disable:  # a log says what a bar would have shown

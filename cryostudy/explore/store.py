@@ -19,6 +19,7 @@ from cryostudy.figures import grey_range
 from cryostudy.metrics import against_truth, fsc
 
 QUALITY = 40  # of the lossy pictures; the numbers beside them come from the volumes
+NOISE_QUALITY = 10  # of noisy slices, which take most of the room and show nothing finer than the others
 PUBLISHED = records.REPOSITORY / "data" / "results" / "explorer"
 AWAY = 4  # voxels between the specimen and the background that noise is measured in
 
@@ -69,13 +70,13 @@ def resume(record: records.Record, folder: Path) -> None:
             record.content["metrics"] = before["metrics"]
 
 
-def picture(image: NDArray[Any], low: float, high: float) -> str:
+def picture(image: NDArray[Any], low: float, high: float, quality: int = QUALITY) -> str:
     """A grey image (y, x), `low` black and `high` white, as base64 WebP; row 0 is at the bottom, as in every figure."""
     from PIL import Image
 
     grey = np.clip((np.asarray(image, np.float64)[::-1] - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(grey).save(file, "WEBP", quality=QUALITY, method=6)
+    Image.fromarray(grey).save(file, "WEBP", quality=quality, method=6)
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -85,11 +86,11 @@ def planes(volume: NDArray[Any], like: NDArray[Any]) -> dict[str, str]:
     return {"xy": picture(volume[z // 2], low, high), "xz": picture(volume[:, y // 2], low, high)}
 
 
-def sheet(volume: NDArray[Any], like: NDArray[Any], count: int) -> str:
+def sheet(volume: NDArray[Any], like: NDArray[Any], count: int, quality: int = QUALITY) -> str:
     """`count` evenly spaced xy slices of a volume (z, y, x) below one another, the first on top, as base64 WebP."""
     low, high = grey_range(like)
     chosen = [volume[z] for z in slice_places(volume.shape[0], count)]
-    return picture(np.concatenate(chosen[::-1]), low, high)
+    return picture(np.concatenate(chosen[::-1]), low, high, quality)
 
 
 def slice_places(depth: int, count: int) -> list[int]:
