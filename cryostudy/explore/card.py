@@ -16,8 +16,9 @@ STYLE = """
  text-align:center;font-size:.85rem}
 .ex-pic{display:block;position:relative;width:100%;aspect-ratio:1;background-size:cover;image-rendering:pixelated;
  margin:0!important;padding:0!important;border-radius:0!important}
-.ex-bar{position:absolute;left:4%;bottom:3%;border-bottom:3px solid #fff;color:#fff;font-size:.7rem;
- white-space:nowrap;text-shadow:0 0 3px #000,0 0 2px #000}
+.ex-noisy-xy::after,.ex-noisy-xz::after,.ex-sheet::after{content:"20 nm";position:absolute;left:4%;bottom:3%;
+ width:var(--bar);text-align:center;border-bottom:3px solid #fff;color:#fff;font-size:.7rem;white-space:nowrap;
+ text-shadow:0 0 3px #000,0 0 2px #000}
 .ex-numbers{display:flex;flex-wrap:wrap;gap:.5rem 1.5rem;align-items:center;margin-top:.6rem}
 .ex-numbers svg{flex:1 1 15rem;min-width:0;max-width:24rem;height:auto}
 .ex-axes text{fill:currentColor;font-size:9px}.ex-axes .ex-line{stroke:currentColor}
@@ -36,12 +37,17 @@ NUMBERS = {
     "fsc_0.5": ("FSC 0.5 (Å)", "{:.0f}"),
 }  # fmt: skip
 WIDTH, HEIGHT = 240, 130  # of the FSC plot, in its own units
-BAR = 20  # nm
+BAR = 200  # Å; the bar that the style labels
 
 
 def uri(picture: str) -> str:
     """A stored picture as an address that holds it."""
     return f"data:image/webp;base64,{picture}"
+
+
+def bar_width(side: int) -> str:
+    """Width of the scale bar on a picture `side` voxels wide, for CSS."""
+    return f"{100 * BAR / (side * VOXEL_SIZE):.1f}%"
 
 
 def curve(values: str) -> str:
@@ -90,14 +96,14 @@ def card(one: Mapping[str, Any], found: Mapping[str, Any], side: int, *, alone: 
         found: as of :func:`shared`. side: of the volume, voxels, for the scale bar.
         alone: the card holds all it needs, but for the style; else the page holds :func:`shared`.
     """
-    bar = f"<span class='ex-bar' style='width:{100 * BAR * 10 / (side * VOXEL_SIZE):.1f}%'>{BAR} nm</span>"
+    bar = f" style='--bar:{bar_width(side)}'"
 
-    def fixed(name: str, plane: str, inside: str = "") -> str:
+    def fixed(name: str, plane: str) -> str:
         own = f" style='background-image:url({uri(found[name][plane])})'" if alone else ""
-        return f"<span class='ex-pic ex-{name}-{plane}' role='img' aria-label='{name}, {plane}'{own}>{inside}</span>"
+        return f"<span class='ex-pic ex-{name}-{plane}' role='img' aria-label='{name}, {plane}'{own}></span>"
 
     rows = "".join(
-        f"<span>{plane}</span>{fixed('noisy', plane, bar)}"
+        f"<span>{plane}</span>{fixed('noisy', plane)}"
         f"<img class='ex-pic' src='{uri(one[plane])}' alt='restored, {plane}'>{fixed('clean', plane)}"
         for plane in ("xy", "xz")
     )
@@ -108,7 +114,7 @@ def card(one: Mapping[str, Any], found: Mapping[str, Any], side: int, *, alone: 
         f"<path class='ex-curve' d='{curve(one['fsc'])}'/></svg>"
     )
     return (
-        "<div class='ex-card'><div class='ex-pictures'><span></span><span>noisy</span><span>restored</span>"
+        f"<div class='ex-card'><div class='ex-pictures'{bar}><span></span><span>noisy</span><span>restored</span>"
         f"<span>clean</span>{rows}</div><div class='ex-numbers'>{plot}"
         f"{table({'noisy': found['noisy'], 'restored': one})}</div></div>"
     )
@@ -116,14 +122,12 @@ def card(one: Mapping[str, Any], found: Mapping[str, Any], side: int, *, alone: 
 
 def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """A table of scores, one column a volume."""
-    head = "".join(f"<th scope='col'>{html.escape(title)}</th>" for title in columns)
+    head = "".join(f"<th>{html.escape(title)}" for title in columns)
     rows = "".join(
-        f"<tr><th scope='row'>{label}</th>"
-        + "".join(f"<td>{form.format(one[name])}</td>" for one in columns.values())
-        + "</tr>"
+        f"<tr><th>{label}" + "".join(f"<td>{form.format(one[name])}" for one in columns.values())
         for name, (label, form) in NUMBERS.items()
-    )
-    return f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )  # closing tags that HTML can do without would weigh more than the numbers
+    return f"<table><thead><tr><td>{head}<tbody>{rows}</table>"
 
 
 def ranking(found: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import ipywidgets as w
 from ipywidgets.widgets.widget_string import HTMLStyle
 
 from cryostudy.explore import weights
-from cryostudy.explore.card import card, ranking, shared, uri
+from cryostudy.explore.card import bar_width, card, ranking, shared, uri
 from cryostudy.explore.compare import CONDITIONS, NOISES, SPECIMENS
 
 TERMS = {
@@ -31,6 +31,7 @@ MISSING = (
 )
 COMPARE_STYLE = """<style>
 .ex-root .widget-html-content{width:100%}
+.ex-sheet::after{bottom:auto!important;top:3%}
 .ex-sheet{position:relative;overflow:hidden;aspect-ratio:1;width:100%}
 .bd-content .ex-sheet img.ex-strip,.ex-sheet img.ex-strip{width:100%;max-width:none;display:block;margin:0!important;
  padding:0!important;border-radius:0!important;image-rendering:pixelated;
@@ -72,14 +73,13 @@ def link(control: w.Widget, stacks: Sequence[w.Stack]) -> None:
         w.jslink((control, "index"), (stack, "selected_index"))
 
 
-def slider(name: str, levels: Sequence[float]) -> w.SelectionSlider:
+def slider(name: str, levels: Sequence[float], layout: w.Layout) -> w.SelectionSlider:
     """A slider over the stored weights of one term, starting at the paper's."""
     paper = weights.PAPER[weights.TERMS.index(name)]
     rising = sorted(levels)
     control = w.SelectionSlider(
         options=[(f"{level:g}{' (paper)' if level == paper else ''}", level) for level in rising],
-        value=paper, description=TERMS[name], style={"description_width": "7.5rem"},
-        layout=w.Layout(width="100%", max_width="20rem"),
+        value=paper, description=TERMS[name], style={"description_width": "7.5rem"}, layout=layout,
     )  # fmt: skip
     control.add_class("ex-slider")
     return control
@@ -88,7 +88,8 @@ def slider(name: str, levels: Sequence[float]) -> w.SelectionSlider:
 def loss_weights(record: Mapping[str, Any]) -> w.VBox:
     """The loss-weight explorer of a record of :func:`cryostudy.explore.weights.run`."""
     found, side = record["metrics"], record["parameters"]["side"]
-    sliders = {name: slider(name, levels) for name, levels in record["parameters"]["levels"].items()}
+    narrow = w.Layout(width="100%", max_width="20rem")
+    sliders = {name: slider(name, levels, narrow) for name, levels in record["parameters"]["levels"].items()}
     wide, plain = w.Layout(width="100%", margin="0"), HTMLStyle()
     untrained, missing = (w.HTML(text, layout=wide, style=plain) for text in (UNTRAINED, MISSING))
 
@@ -113,13 +114,14 @@ def methods(records: Mapping[str, Mapping[str, Any]]) -> w.VBox:
     specimens = {key: t for key, t in SPECIMENS.items() if all(f"{key}-{noise}" in records for noise in NOISES)}
     there = [name for name, (specimen, _) in CONDITIONS.items() if specimen in specimens]
     names = [name for name in TITLES if all(name in records[c]["metrics"] for c in there)]
-    count = records[there[0]]["parameters"]["slices"]
+    count, side = (records[there[0]]["parameters"][key] for key in ("slices", "side"))
     wide, over, plain = w.Layout(width="100%", margin="0"), w.Layout(grid_area="1 / 1", margin="0"), HTMLStyle()
+    narrow, look = w.Layout(width="100%", max_width="20rem"), {"description_width": "4.5rem"}
 
     def choose(label: str, options: Mapping[str, str], value: str) -> w.Dropdown:
         return w.Dropdown(
             options=[(title, key) for key, title in options.items()], value=value, description=label,
-            style={"description_width": "4.5rem"}, layout=w.Layout(width="100%", max_width="20rem"),
+            style=look, layout=narrow,
         )  # fmt: skip
 
     titles = {name: TITLES[name] for name in names}
@@ -137,7 +139,8 @@ def methods(records: Mapping[str, Mapping[str, Any]]) -> w.VBox:
             title = html.escape(titles[names[chosen[2]]])
             strip = uri(condition(chosen)[names[chosen[2]]]["sheet"])
             sheets[chosen] = w.HTML(
-                f"<div class='ex-sheet'><img class='ex-strip' src='{strip}' alt='xy slice, {title}'>"
+                f"<div class='ex-sheet' style='--bar:{bar_width(side)}'>"
+                f"<img class='ex-strip' src='{strip}' alt='xy slice, {title}'>"
                 f"<span class='ex-name'>{title}</span></div>", layout=wide, style=plain,
             )  # fmt: skip
         return sheets[chosen]
