@@ -202,6 +202,9 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    for model in widgets.get("state", {}).values():  # what is null is so by default, and said in a quarter of the text
+        model["state"] = {key: value for key, value in model["state"].items() if value is not None}
     text = ""
     for colours in COLOURS:  # a page of many noisy slices needs the fewer
         for cell in notebook.cells:

@@ -126,8 +126,13 @@ def test_every_stack_is_linked_to_its_slider(monkeypatch):
 
 def test_both_sides_of_the_method_explorer_show_one_copy_of_each_picture():
     names = ("noisy", "clean", *compare.METHODS)
-    found = {condition: {"metrics": {name: scored(10 * c + k) for k, name in enumerate(names)},
-                         "parameters": {"slices": 12, "side": 60}} for c, condition in enumerate(compare.CONDITIONS)}  # fmt: skip
+    found = {
+        condition: {
+            "metrics": {name: scored(10 * c + k) for k, name in enumerate(names)},
+            "parameters": {"slices": 12, "side": 60},
+        }
+        for c, condition in enumerate(compare.CONDITIONS)
+    }
     explorer = page.methods(found)
     left, right = (box.children[0] for box in explorer.children[2].children[:2])
     assert shown(left) is not shown(right)
