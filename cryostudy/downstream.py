@@ -14,10 +14,20 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryostudy.acquisition import Acquisition
-from cryostudy.averaging import align, average_boxes, extract, in_box, masked_fsc, small_rotations, soft_mask
+from cryostudy.averaging import (
+    align,
+    average_boxes,
+    extract,
+    in_box,
+    masked_fsc,
+    small_rotations,
+    soft_mask,
+    soft_sphere,
+)
 from cryostudy.errors import InputError
-from cryostudy.matching import Found, Match, peaks, resampled, rotations, search
+from cryostudy.matching import Found, Match, peaks, resampled, rotations, search, whitened
 from cryostudy.matching.search import Wedge
+from cryostudy.matching.template import EDGE, extent
 from cryostudy.methods import Method, get
 from cryostudy.metrics import Detection, detection
 from cryostudy.metrics.segmentation import completeness, dice, precision, surface_distance
@@ -66,15 +76,25 @@ def binned(volume: Volume, factor: int) -> Volume:
 
 def matched(
     volume: Volume, acquisition: Acquisition, name: str, *, wedge: Wedge, profile: str = "laptop",
-    noise_reference: bool = False, device: str = "auto", progress: bool | None = False,
+    whiten: bool = False, noise_reference: bool = False, device: str = "auto", progress: bool | None = False,
 ) -> Match:  # fmt: skip
-    """Search a volume of this recording for a species with its own map as template, at the scale of a profile."""
+    """Search a volume of this recording for a species with its own map as template, at the scale of a profile.
+
+    `whiten`: as :func:`cryostudy.matching.whitened` does, with the recording's spectrum for the template, under the
+    mask that the template has without.
+    """
     specimen = acquisition.specimen
     assert specimen is not None
     factor = BINNING[profile]
     size = specimen.voxel_size
+    coarse = binned(volume, factor)
+    template = resampled(specimen.densities.maps[name], size, size * factor)
+    mask = None
+    if whiten:
+        mask = soft_sphere(len(template), min(extent(template), len(template) // 2 - EDGE))
+        coarse, template = whitened(coarse, template, binned(acquisition.full, factor))
     return search(
-        binned(volume, factor), resampled(specimen.densities.maps[name], size, size * factor), rotations(STEP[profile]),
+        coarse, template, rotations(STEP[profile]), mask=mask,
         tilt_angles=acquisition.tilt_angles, wedge=wedge, voxel_size=size * factor, noise_reference=noise_reference,
         device=device, progress=progress,
     )  # fmt: skip

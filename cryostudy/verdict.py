@@ -74,7 +74,8 @@ def run(
                 if name not in record.content["metrics"]:
                     raw = raw or searches(recording.full, recording, profile, device)
                     volume = restored(name, recording, profile, seed, device)
-                    found = scores(volume, recording, raw, filled=name in downstream.FILLED, profile=profile,
+                    found = scores(volume, recording, raw, filled=name in downstream.FILLED,
+                                   wants_white=name in BASELINES, profile=profile,
                                    seed=seed, device=device)  # fmt: skip
                     record.add(name, found | {"package": records.package_hash()[:16]})
                     record.finish(folder)
@@ -111,14 +112,15 @@ def searches(volume: NDArray[np.float32], recording: Acquisition, profile: str, 
 
 def scores(
     volume: NDArray[np.float32], recording: Acquisition, raw: dict[str, Match], *, filled: bool,
-    profile: str = "laptop", seed: int = 0, device: str = "auto",
+    wants_white: bool = False, profile: str = "laptop", seed: int = 0, device: str = "auto",
 ) -> dict[str, float]:  # fmt: skip
     """Every score of a volume; those of particles are means over the species.
 
     `ap`: average precision of the picking, `ap_rescored` with every candidate scored anew in the raw volume,
     `f1_oracle` at the best threshold; for a volume that is `filled`, `ap_wedged` with a template that has a missing
-    wedge. Then what :func:`cryostudy.downstream.aligned` and :func:`cryostudy.downstream.membranes` return, and
-    `snr_db` of :func:`cryostudy.metrics.snr.snr`.
+    wedge; where `wants_white`, `ap_whitened` after :func:`cryostudy.matching.whitened`. Then what
+    :func:`cryostudy.downstream.aligned` and :func:`cryostudy.downstream.membranes` return, and `snr_db` of
+    :func:`cryostudy.metrics.snr.snr`.
 
     Args:
         raw: the :func:`searches` of the raw volume.
@@ -139,6 +141,11 @@ def scores(
             wedged = downstream.matched(volume, recording, name, wedge="template", profile=profile, device=device)
             there = downstream.judged(downstream.picked(wedged, specimen, name, factor), specimen, name)
             one["ap_wedged"] = there.average_precision
+        if wants_white:
+            white = downstream.matched(volume, recording, name, wedge="template", profile=profile, whiten=True,
+                                       device=device)  # fmt: skip
+            there = downstream.judged(downstream.picked(white, specimen, name, factor), specimen, name)
+            one["ap_whitened"] = there.average_precision
         found.append(one | downstream.aligned(volume, recording, name, filled=filled, seed=seed))
     mean = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
     mean["snr_db"] = snr(volume, *downstream.regions(specimen, downstream.BOX[profile], seed))

@@ -21,6 +21,7 @@ from cryostudy.matching import (
     search,
     spherical_mask,
     tail_threshold,
+    whitened,
 )
 from cryostudy.matching import checkpoint as checkpoints
 from cryostudy.matching.search import scorer
@@ -311,3 +312,25 @@ def test_what_cannot_be_matched_is_refused_in_one_line(changes, says):
     with pytest.raises(InputError, match=says) as error:
         search(**{**given, **changes})
     assert "\n" not in str(error.value)
+
+
+def test_whitening_gives_every_shell_the_same_power():
+    volume = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 36, 44)), 1.0) + 3
+    white, _ = whitened(volume, built_in_density("C1 two-lobed"))
+    power = np.abs(np.fft.fftn(white)) ** 2 / white.size
+    frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, white.shape), indexing="ij")))
+    for low in np.arange(0.05, 0.5, 0.05):
+        shell = (frequency >= low) & (frequency < low + 0.05)
+        assert power[shell].mean() == pytest.approx(1, rel=0.1)
+    assert abs(white.mean()) < 1e-6
+
+
+def test_a_filter_alone_changes_nothing_in_a_whitened_search():
+    volume, template = np.random.default_rng(0).normal(size=(36, 36, 36)), built_in_density("C1 two-lobed")
+    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, volume.shape), indexing="ij")))
+    # constant within a shell of the whitening, or it would not be a factor a shell
+    weight = np.exp(-8 * (np.round(36 * radius) / 36) ** 2)
+    filtered = np.fft.ifftn(np.fft.fftn(volume) * weight).real
+    first, second = whitened(volume, template), whitened(filtered, template, volume)
+    assert np.allclose(first[0], second[0], atol=2e-3) and np.array_equal(first[1], second[1])
+    assert not np.allclose(whitened(filtered, template)[1], first[1], atol=0.05)

@@ -3,7 +3,7 @@
 from cryostudy.matching.angles import rotations
 from cryostudy.matching.peaks import Found, find, flattened, peaks
 from cryostudy.matching.search import Match, search
-from cryostudy.matching.template import phase_randomised, resampled, spherical_mask
+from cryostudy.matching.template import phase_randomised, resampled, spherical_mask, whitened
 from cryostudy.matching.threshold import gaussian_threshold, tail_threshold
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "search",
     "spherical_mask",
     "tail_threshold",
+    "whitened",
 ]

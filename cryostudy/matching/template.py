@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from cryostudy.averaging.boxes import soft_sphere
+from cryostudy.fourier import multiplicity
 from cryostudy.fourier import radius as frequency_radius
 from cryostudy.simulate import placement
 from cryostudy.simulate.densities import Densities
@@ -106,3 +107,39 @@ def phase_randomised(template: NDArray[np.floating], seed: int = 0) -> Array:
     noise = np.fft.rfftn(np.random.default_rng(seed).standard_normal(volume.shape))
     spectrum = np.abs(np.fft.rfftn(volume)) * noise / np.maximum(np.abs(noise), 1e-12)
     return np.fft.irfftn(spectrum, s=volume.shape, axes=(0, 1, 2)).astype(np.float32)
+
+
+def whitened(
+    volume: NDArray[np.floating], template: NDArray[np.floating], recorded: NDArray[np.floating] | None = None
+) -> tuple[Array, Array]:
+    """A tomogram (z, y, x) of equal mean power in every Fourier shell, and a template seen through such a filter.
+
+    Correlating the two weighs each frequency by its signal over the noise there, where plain correlation lets those
+    count most in which the tomogram is strongest. Almost all of a tomogram is noise, so its own power serves.
+
+    Args:
+        recorded: the tomogram that `volume` is a restoration of. The template gets the filter that whitens that one, so
+            that a restoration which is a filter and no more gives what the recording gives.
+    """
+    data = np.asarray(volume, np.float32)
+    shell, scale = _whitening(data)
+    white = np.fft.irfftn(np.fft.rfftn(data) * scale[shell], s=data.shape, axes=(0, 1, 2))
+    density = centred(template)
+    given = data if recorded is None else np.asarray(recorded, np.float32)
+    _, scale = _whitening(given)
+    places = np.arange(len(scale)) / (2 * (min(given.shape) // 2))
+    seen = np.fft.rfftn(density) * np.interp(frequency_radius(density.shape).numpy(), places, scale)
+    turned = np.fft.irfftn(seen, s=density.shape, axes=(0, 1, 2))
+    return (white / white.std()).astype(np.float32), (turned / np.abs(turned).max()).astype(np.float32)
+
+
+def _whitening(volume: Array) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The shell of each Fourier voxel, and the factor that brings each shell's mean power to one; 0 for the mean."""
+    shell = (2 * (min(volume.shape) // 2) * frequency_radius(volume.shape).numpy()).round().astype(int)
+    often = np.broadcast_to(multiplicity(volume.shape).numpy(), shell.shape).ravel()
+    power = np.bincount(shell.ravel(), often * np.abs(np.fft.rfftn(volume)).ravel() ** 2)
+    power[0] = 0
+    power /= np.bincount(shell.ravel(), often)
+    scale = np.maximum(power, max(1e-12 * power.max(), 1e-30)) ** -0.5
+    scale[0] = 0
+    return shell, scale
