@@ -174,6 +174,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--mask", type=Path, help="of the template's shape, 0 to 1 (default: a ball around the particle)")
     p.add_argument("--black", action="store_true", help="particles are darker than the tomogram's background")
+    p.add_argument("--whiten", action="store_true",
+                   help="bring every spatial frequency of the tomogram to the same power first; helps with some "
+                   "particles and harms with others (chapter 30)")  # fmt: skip
     p.add_argument("--resample", action="store_true", help="bring template and mask to the tomogram's voxel size")
     p.add_argument("--voxel-size", type=float, help="Å, of the tomogram, in place of what its header says")
     p.add_argument("--radius", type=float,
@@ -323,7 +326,7 @@ def match(a: argparse.Namespace) -> None:
     print(match_files(
         a.tomogram, a.template, step=a.angles_step, symmetry=a.symmetry, tilt_file=a.tilt_file,
         tilt_range=a.tilt_range and tuple(a.tilt_range), wedge=a.wedge, defocus=a.defocus, flipped=not a.unflipped,
-        mask=a.mask, black=a.black, resample=a.resample, voxel_size=a.voxel_size, radius=a.radius,
+        mask=a.mask, black=a.black, whiten=a.whiten, resample=a.resample, voxel_size=a.voxel_size, radius=a.radius,
         rate=a.false_positives, noise_reference=not a.no_noise_reference, out=a.out, seed=a.seed, device=a.device,
     ))  # fmt: skip
 

@@ -22,12 +22,11 @@ from cryostudy.averaging import (
     masked_fsc,
     small_rotations,
     soft_mask,
-    soft_sphere,
 )
 from cryostudy.errors import InputError
 from cryostudy.matching import Found, Match, peaks, resampled, rotations, search, whitened
 from cryostudy.matching.search import Wedge
-from cryostudy.matching.template import EDGE, extent
+from cryostudy.matching.template import own_mask
 from cryostudy.methods import Method, get
 from cryostudy.metrics import Detection, detection
 from cryostudy.metrics.segmentation import completeness, dice, precision, surface_distance
@@ -91,7 +90,7 @@ def matched(
     template = resampled(specimen.densities.maps[name], size, size * factor)
     mask = None
     if whiten:
-        mask = soft_sphere(len(template), min(extent(template), len(template) // 2 - EDGE))
+        mask = own_mask(template)
         coarse, template = whitened(coarse, template, binned(acquisition.full, factor))
     return search(
         coarse, template, rotations(STEP[profile]), mask=mask,

@@ -71,6 +71,14 @@ def test_finds_the_particle_and_writes_what_it_says(files, capsys):
     ]  # fmt: skip
 
 
+def test_whitened_it_finds_the_particle_too(files):
+    command = ["match", "tomo.mrc", "template.mrc", "--whiten", "--no-noise-reference", *QUICK]
+    assert cli.main([*command, "--out", "found"]) == 0
+    scores = io.read_volume("found/scores.mrc").data
+    assert np.abs(np.array(np.unravel_index(scores.argmax(), scores.shape)) - PLACE).max() <= 1
+    assert json.loads((files / "found" / "record.json").read_text())["parameters"]["whiten"] is True
+
+
 def test_interrupted_it_goes_on_and_gives_the_same(files, monkeypatch, capsys):
     command = ["match", "tomo.mrc", "template.mrc", *QUICK, "--angles-step", "50", "--out"]
     assert cli.main([*command, "whole"]) == 0

@@ -20,7 +20,7 @@ from cryostudy.io.aside import write_csv
 from cryostudy.io.star import euler_angles, write_particles
 from cryostudy.matching.checkpoint import NAME as CHECKPOINT
 from cryostudy.matching.search import WEDGES, Wedge, sized
-from cryostudy.matching.template import centred, extent
+from cryostudy.matching.template import centred, extent, own_mask
 from cryostudy.matching.threshold import check_rate
 from cryostudy.poses import check_symmetry
 from cryostudy.tomography.wedge_check import check_wedge
@@ -44,6 +44,7 @@ def match_files(
     flipped: bool = True,
     mask: Path | None = None,
     black: bool = False,
+    whiten: bool = False,
     resample: bool = False,
     voxel_size: float | None = None,
     radius: float | None = None,
@@ -61,7 +62,8 @@ def match_files(
     same call goes on from it.
 
     Args:
-        black: particles are darker than the background. resample: bring template and mask to the tomogram's voxel size.
+        black: particles are darker than the background. whiten: see :func:`cryostudy.matching.whitened`. resample:
+            bring template and mask to the tomogram's voxel size.
         radius: Å, or voxels where no voxel size is known. rate: false peaks to accept in the tomogram. The others as
             for :func:`cryostudy.matching.search` and :func:`cryostudy.matching.rotations`.
     Returns:
@@ -142,11 +144,16 @@ def match_files(
     record = records.start(
         "match", profile="-", seed=seed, device=device, inputs=inputs,
         parameters={"step": step, "symmetry": symmetry, "wedge": wedge if angles else "none", "defocus": defocus,
-                    "flipped": flipped, "black": black, "resample": resample, "radius_voxels": round(reach, 3),
-                    "rate": rate, "noise_reference": noise_reference, "orientations": len(rotations),
+                    "flipped": flipped, "black": black, "whiten": whiten, "resample": resample,
+                    "radius_voxels": round(reach, 3), "rate": rate, "noise_reference": noise_reference,
+                    "orientations": len(rotations),
                     "tilt_range": None if angles is None else [min(angles), max(angles)]},
     )  # fmt: skip
     record.content["notes"] += notes
+    if whiten:
+        particle = matching.resampled(particle, 1, 1)  # in a cube of odd side, where it has a mask of its own
+        cover = own_mask(particle) if cover is None else matching.resampled(cover, 1, 1).clip(0, 1)
+        volume, particle = matching.whitened(volume, particle)
     folder.mkdir(exist_ok=True)
     found = matching.search(
         volume, particle, rotations, mask=cover, tilt_angles=angles, wedge=wedge, voxel_size=size, defocus=defocus,

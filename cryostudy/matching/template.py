@@ -55,6 +55,11 @@ def spherical_mask(radius: float, edge: float = EDGE) -> Array:
     return soft_sphere(2 * half + 1, radius, edge)
 
 
+def own_mask(template: NDArray[np.floating]) -> Array:
+    """The ball about a template in an odd cube, in that cube: for a search with the template changed by a filter."""
+    return soft_sphere(len(template), min(extent(template), len(template) // 2 - EDGE))
+
+
 def is_spherical(mask: NDArray[np.floating]) -> bool:
     """Whether a mask depends on the distance from its centre alone, so that turning it changes nothing."""
     axes = [(2 * np.arange(n) - (n - 1)) ** 2 for n in mask.shape]
@@ -112,7 +117,7 @@ def phase_randomised(template: NDArray[np.floating], seed: int = 0) -> Array:
 def whitened(
     volume: NDArray[np.floating], template: NDArray[np.floating], recorded: NDArray[np.floating] | None = None
 ) -> tuple[Array, Array]:
-    """A tomogram (z, y, x) of equal mean power in every Fourier shell, and a template seen through such a filter.
+    """A tomogram (z, y, x) of equal mean power in every Fourier shell, and a template seen through a filter.
 
     Correlating the two weighs each frequency by its signal over the noise there, where plain correlation lets those
     count most in which the tomogram is strongest. Almost all of a tomogram is noise, so its own power serves.
@@ -137,9 +142,9 @@ def _whitening(volume: Array) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The shell of each Fourier voxel, and the factor that brings each shell's mean power to one; 0 for the mean."""
     shell = (2 * (min(volume.shape) // 2) * frequency_radius(volume.shape).numpy()).round().astype(int)
     often = np.broadcast_to(multiplicity(volume.shape).numpy(), shell.shape).ravel()
-    power = np.bincount(shell.ravel(), often * np.abs(np.fft.rfftn(volume)).ravel() ** 2)
+    total = np.bincount(shell.ravel(), often * np.abs(np.fft.rfftn(volume)).ravel() ** 2)
+    power = total / np.bincount(shell.ravel(), often)
     power[0] = 0
-    power /= np.bincount(shell.ravel(), often)
     scale = np.maximum(power, max(1e-12 * power.max(), 1e-30)) ** -0.5
     scale[0] = 0
     return shell, scale
