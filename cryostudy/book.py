@@ -58,6 +58,9 @@ FRONT = """<!doctype html>
 <body><p><a href="book/index.html">{title}</a></p></body>
 </html>
 """
+# Of a widget's state, what its class in the browser has by default.
+UNSAID = {"_dom_classes": [], "box_style": "", "description": "", "description_allow_html": False, "titles": [],
+          "placeholder": "\u200b"}  # fmt: skip
 # What the pages ask of MathJax: TeX in, HTML out, its own fonts. The rest of the 24 MB package stays out of the site.
 MATHJAX_KEPT = ("tex-chtml.js", "output/chtml/fonts/woff-v2/", "input/tex/extensions/", "LICENSE")
 
@@ -203,8 +206,8 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
-    for model in widgets.get("state", {}).values():  # what is null is so by default, and said in a quarter of the text
-        model["state"] = {key: value for key, value in model["state"].items() if value is not None}
+    for model in widgets.get("state", {}).values():
+        model["state"] = {key: value for key, value in model["state"].items() if not _implied(key, value)}
     text = ""
     for colours in COLOURS:  # a page of many noisy slices needs the fewer
         for cell in notebook.cells:
@@ -241,6 +244,11 @@ def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
                 written.append(root / FRONT_PICTURE)
                 written[-1].write_bytes(base64.b64decode(picture))
     return written
+
+
+def _implied(key: str, value: object) -> bool:
+    """Whether the browser's class of a widget has this value unasked; said of each widget, that is half of a page."""
+    return value is None or key.startswith(("_model_", "_view_")) or (key in UNSAID and value == UNSAID[key])
 
 
 def _refuse_machine_paths(texts: dict[Path, str], root: Path) -> None:
