@@ -238,6 +238,9 @@ def test_methods_that_win_about_as_often_are_both_named():
     second = {f"cell {k}": value for k, value in enumerate((0.8, 0.8, 0.2))}
     third = dict.fromkeys(first, 0.05)
     assert benchmarks.level(case, [("a", first), ("b", second), ("c", third)]) == ["a", "b"]
+    near, far = ({key: share * value for key, value in first.items()} for share in (0.97, 0.9))
+    assert benchmarks.level(case, [("a", first), ("noisy", near)]) == ["a", "noisy"]
+    assert benchmarks.level(case, [("a", first), ("noisy", far)]) == ["a"]
 
 
 def test_without_records_the_decision_page_says_so():

@@ -73,6 +73,7 @@ CASES = (
     Case("averaging", "align and average particles", "a tomogram and particles", TASKS, DOWNSTREAM, "angle",
          "error of the poses in degrees", "", "31_averaging", -1),
 )  # fmt: skip
+LITTLE = 0.05  # of raw's own score
 Ranking = Sequence[tuple[str, dict[str, float]]]
 
 
@@ -105,9 +106,14 @@ def ahead(case: Case, scores: dict[str, float], others: dict[str, float]) -> int
 
 
 def level(case: Case, ranked: Ranking) -> list[str]:
-    """The names of the best method and of those that beat it in a third of the cells or more."""
+    """The names of the best method, of those that beat it in a third of the cells or more, and of raw where the best
+    gains less than `LITTLE` on it."""
     best, scores = ranked[0]
-    return [best, *(name for name, found in ranked[1:] if 3 * ahead(case, found, scores) >= len(scores))]
+    names = [best, *(name for name, found in ranked[1:] if 3 * ahead(case, found, scores) >= len(scores))]
+    if (raw := dict(ranked).get("noisy")) and "noisy" not in names:
+        before = fmean(raw.values())
+        names += ["noisy"] if abs(fmean(scores.values()) - before) < LITTLE * abs(before) else []
+    return names
 
 
 def command(case: Case, method: str) -> str:

@@ -16,7 +16,8 @@ Find what you want and what you have; the row leads to the command and to what i
 recommendation is the method with the best mean in the benchmarks of this study, taken from their records whenever
 this page is built, so that a new run may change it. All were measured on simulated specimens, where the truth is
 known, with noise as reconstruction leaves it; [what real data add](which-real) stands further below. Two names mean
-that neither is clearly ahead: the second won in a third of the recordings or more.
+that neither is clearly ahead: the second won in a third of the recordings or more. There is little to gain where raw
+did so, or where its score is within {little} of the best.
 """
 COMMANDS = """
 In the commands, put your own file names, tilt range and thickness; say with `--filter` how the tomogram was
@@ -45,7 +46,8 @@ def write(site: Site) -> str:
         sections.append(_section(site, case, ranked))
     table = "\n".join(["| You want to (and you have) | restore with |", "|---|---|", *rows])
     trust = TRUST.format(site.chapter("90_your_tomogram"))
-    return "\n".join([HEAD, table, COMMANDS, *sections, _gpu(site), _white(site), _real(site), trust])
+    head = HEAD.format(little=f"{100 * benchmarks.LITTLE:g} %")
+    return "\n".join([head, table, COMMANDS, *sections, _gpu(site), _white(site), _real(site), trust])
 
 
 def _word(method: str) -> str:
