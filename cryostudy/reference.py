@@ -24,7 +24,7 @@ FLOORS = {
     "fourier": ("Fourier space, rotations, filters", ["fourier", "rotation", "filters", "bm4d", "masking"]),
     "tomography": ("Tilt series and tomograms", ["tomography", "noise", "halves"]),
     "simulate": ("Simulation", ["simulate"]),
-    "data": ("Data sets", ["data", "acquisition", "particles", "poses"]),
+    "data": ("Recordings and their parts", ["data", "acquisition", "particles", "poses"]),
     "models": ("Networks", ["models"]),
     "losses": ("Losses", ["losses"]),
     "metrics": ("Metrics", ["metrics", "content"]),

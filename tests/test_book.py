@@ -191,7 +191,7 @@ def test_a_page_says_when_the_package_has_changed(study: Path, ran_with: str):
     if ran_with == "another":
         (study / "_build/runs/smoke/records/01_one.json").write_text('{"package_sha256": "00"}')
     first = stage(study)[0].cells[0].source
-    assert first.startswith("# A chapter\n")
+    assert first.startswith("# 01. A chapter\n")
     assert ("The package has changed since this chapter ran" in first) == (ran_with == "another")
 
 

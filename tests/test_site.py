@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -311,7 +312,13 @@ def test_axe_finds_nothing_new(browser: Browser, address: str, page: str):
 def test_search_works_without_a_server_behind_it(browser: Browser, address: str):
     assert browser.problems(address + "search.html?q=papermill") == []
     hits = "return [...document.querySelectorAll('#search-results li a')].map(a => a.href)"
-    assert any("rerun" in link for link in browser.driver.execute_script(hits))
+    found: list[str] = []
+    for _ in range(100):  # results come one by one
+        found = browser.driver.execute_script(hits)
+        if any("rerun" in link for link in found):
+            return
+        time.sleep(0.1)
+    raise AssertionError(found)
 
 
 @needs_browser

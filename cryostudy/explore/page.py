@@ -36,7 +36,7 @@ COMPARE_STYLE = """<style>
 .bd-content .ex-sheet img.ex-strip,.ex-sheet img.ex-strip{width:100%;max-width:none;display:block;margin:0!important;
  padding:0!important;border-radius:0!important;image-rendering:pixelated;
  transform:translateY(calc(var(--slice,START) * -100% / COUNT))}
-.ex-name{position:absolute;left:6px;bottom:4px;color:#fff;font-size:.8rem;text-shadow:0 0 3px #000,0 0 2px #000}
+.ex-name{position:absolute;left:6px;bottom:4px;color:#fff;background:#222;padding:0 .35em;font-size:.8rem}
 .ex-after .ex-name{left:auto;right:6px}
 .ex-after{clip-path:inset(0 0 0 var(--mix,50%))}
 .ex-edge{height:100%;border-left:2px solid #E69F00;margin-left:var(--mix,50%);pointer-events:none}
