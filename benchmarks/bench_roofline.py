@@ -4,8 +4,9 @@
 
 The device's peak is measured, not looked up: float32 operations a second of a matrix product of 2048^2 or of a 3^2
 convolution of 256 channels, whichever is faster (they run in different libraries, and the first is slow on some
-processors), and bytes a second of a copy that no cache holds (read and written). A kernel that does F operations on B bytes, each byte that must
-be moved counted once, can take no less than max(F / peak, B / bandwidth); the fraction is that time over its own.
+processors), and bytes a second of a copy that no cache holds (read and written). A kernel that does F operations on B
+bytes, each byte that must be moved counted once, can take no less than max(F / peak, B / bandwidth); the fraction is
+that time over its own.
 
 The kernels are those that torch.profiler finds on top of the three heaviest computations: the 3^3 convolutions of a
 U-Net's training step, the Fourier transform of template matching, and the gathering sum of back-projection. A Fourier
