@@ -20,7 +20,7 @@ from cryostudy.averaging.align import DIMENSIONS, VOXELS, _peaks, sampled, upsam
 from cryostudy.averaging.average import Angles, tilts_of
 from cryostudy.errors import InputError
 from cryostudy.fourier import Device, multiplicity, radius
-from cryostudy.matching import resampled, rotations
+from cryostudy.matching import resampled, rotations, whitening
 from cryostudy.particles import MIRROR, Particle
 from cryostudy.simulate.builtin import VOXEL_SIZE
 from cryostudy.simulate.densities import load_density
@@ -57,18 +57,13 @@ def cropped(boxes: Sequence[Boxes] | Boxes, side: int) -> Boxes:
 
 
 def whitened(boxes: Boxes) -> Boxes:
-    """Boxes (n, side, side, side) whose mean power is 1 in every Fourier shell, one factor a shell for all boxes.
+    """Boxes (n, side, side, side) whose mean is 0 and mean power 1 in every Fourier shell, one factor a shell for all.
 
     What a restoration does to the spectrum alone, as any low-pass filter does, no longer counts in a correlation.
     """
-    shape = boxes.shape[1:]
-    shell = (radius(shape).numpy() * min(shape)).round().astype(int)
-    often = np.broadcast_to(multiplicity(shape).numpy(), shell.shape)
+    shell, scale = whitening(boxes)
     spectra = np.fft.rfftn(boxes, axes=DIMENSIONS)
-    power = (np.abs(spectra) ** 2).mean(0) * often
-    mean = np.bincount(shell.ravel(), power.ravel()) / np.bincount(shell.ravel(), often.ravel())
-    scale = np.where(mean > 0, np.maximum(mean, 1e-30) ** -0.5, 0)
-    return np.fft.irfftn(spectra * scale[shell], s=shape, axes=DIMENSIONS).astype(np.float32)
+    return np.fft.irfftn(spectra * scale[shell], s=boxes.shape[1:], axes=DIMENSIONS).astype(np.float32)
 
 
 def oriented(
