@@ -107,7 +107,7 @@ def test_cropping_keeps_the_middle_and_what_is_smooth():
 
 
 def test_whitening_undoes_a_filter():
-    """Boxes before and after any radial filter are alike once white, and white means no mean and unit power in every shell."""
+    """Boxes before and after any radial filter are alike once white, and white means no mean and unit power a shell."""
     boxes = np.random.default_rng(0).normal(size=(3, 16, 16, 16)).astype(np.float32)
     grid = np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(16)] * 3, indexing="ij")))
     shells = np.round(grid * 16).astype(int)
