@@ -278,7 +278,7 @@ def test_what_cannot_be_shared_is_refused_before_a_process_starts(monkeypatch):
     with pytest.raises(InputError, match=r"batch: 16 cannot .* 3 devices of --device; give a batch .* multiple of 3"):
         fit("cpu:3")
     normed = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-    with pytest.raises(InputError, match="--device cpu:2: .*normalises over the batch.*use cpu"):
+    with pytest.raises(InputError, match=r"--device cpu:2: .*normalises over the batch.*use cpu"):
         train(normed, loss, batch, steps=3, learning_rate=0.1, device="cpu:2")
 
 
