@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from cryostudy.errors import TrainingError
+from cryostudy.errors import InputError, TrainingError
 from cryostudy.io.aside import write_aside
 from cryostudy.parallel import INTERRUPTED, STARTED_BY
 
@@ -40,9 +40,13 @@ def launch(devices: Sequence[str], call: dict[str, Any], folder: Path | None) ->
         The fields of the history.
     Raises:
         What a process raised, with its traceback as a note.
+        InputError: the package cloudpickle is not there.
         TrainingError: a process was killed.
     """
-    import cloudpickle  # pickle knows no closures
+    try:
+        import cloudpickle  # pickle knows no closures
+    except ImportError:
+        raise InputError("--device: several devices need the package cloudpickle; pip install cloudpickle") from None
     from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
     if folder:
@@ -59,7 +63,7 @@ def launch(devices: Sequence[str], call: dict[str, Any], folder: Path | None) ->
             "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // len(devices))),
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
         }  # fmt: skip
-        words = [sys.executable, "-c", START, name, str(os.getpid()), *devices]
+        words = [sys.executable, "-P", "-c", START, name, str(os.getpid()), *devices]
         workers: list[subprocess.Popen[bytes]] = []
         try:
             for rank in range(len(devices)):
