@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from cryostudy.parallel import weight
+from cryostudy import parallel
 
 Lattice = tuple[slice, ...]
 
@@ -82,4 +82,4 @@ def donut_mean(volume: Tensor) -> Tensor:
 
 def masked_error(estimate: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean squared difference at the masked voxels alone."""
-    return (estimate - target)[mask].square().mean() * weight(mask.sum())
+    return (estimate - target)[mask].square().mean() * parallel.weight(mask.sum())

@@ -121,7 +121,8 @@ def train(
         keep_last: keep the last weights all the same; `validate` is then only logged.
         patience: stop after so many validations without improvement.
         device: as of :func:`choose_devices`; several share each batch evenly, so `loss` must be a mean over samples or
-            be weighted by :func:`cryostudy.parallel.weight`. The result is that of one device but for rounding.
+            be weighted by :func:`cryostudy.parallel.weight`. The result is that of one device but for rounding, which
+            Adam magnifies in weights whose gradient is nearly zero.
         folder: where `checkpoint.pt` (every 30 s, on Ctrl-C, at the end) and `log.csv` go. A checkpoint found there
             is resumed if it was made with the same `key`, and ignored otherwise.
     Returns:
