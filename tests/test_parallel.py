@@ -18,8 +18,6 @@ from torch import nn
 from cryostudy import parallel, training, workers
 from cryostudy.data import simulated
 from cryostudy.errors import InputError, TrainingError
-from cryostudy.methods import available, learned
-from cryostudy.methods.learned import Learned
 from cryostudy.methods.noise2void import Noise2Void
 from cryostudy.records import device_name
 from cryostudy.training import choose_device, choose_devices, train
@@ -218,8 +216,8 @@ def test_when_the_program_is_stopped_its_processes_stop_with_a_checkpoint(tmp_pa
         program = subprocess.Popen(words, stderr=said)
         found = pids(tmp_path, 2)
         program.send_signal(how)
-        assert program.wait(timeout=60) != 0
-    until = time.monotonic() + 60
+        assert program.wait(timeout=300) != 0
+    until = time.monotonic() + 300
     while not all(map(gone, found)):
         assert time.monotonic() < until, "a process is left behind"
         time.sleep(0.05)
@@ -231,7 +229,7 @@ def test_when_the_program_is_stopped_its_processes_stop_with_a_checkpoint(tmp_pa
 
 def pids(folder: Path, count: int) -> list[int]:
     """Of the processes that have left a file here, once there are so many."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while len(found := list(folder.glob("pid-*"))) < count:
         assert time.monotonic() < until, "the processes did not start"
         time.sleep(0.05)
@@ -263,42 +261,6 @@ def test_the_first_error_is_raised_as_it_was(tmp_path):
 
 
 # What is shared, and what cannot be
-
-
-class Caught(Exception):
-    pass
-
-
-@pytest.mark.parametrize("name", [name for name, method in available().items() if issubclass(method, Learned)])
-def test_the_gradient_of_a_batch_is_the_mean_of_those_of_its_shares(name, monkeypatch):
-    """Of every method, those with batch normalisation as with its fixed statistics."""
-    recording = simulated((32, 40, 36), "ddw", 0.3, densities="built-in", seed=1)
-    method = available()[name].at(
-        "smoke", batch=4, **{"topaz": {"patch": 32}, "nmsg": {"noise_steps": 2}}.get(name, {})
-    )
-
-    def caught(*given, **options):
-        raise Caught(given)
-
-    monkeypatch.setattr(learned, "train", caught)
-    with pytest.raises(Caught) as info:
-        method.fit(recording, seed=3, device="cpu", progress=False)
-    model, loss, draw = info.value.args[0]
-    counts: list[float] = []
-
-    def gradient(parts):
-        model.eval().zero_grad()
-        sum(loss(model, part)["total"] for part in parts).div(len(parts)).backward()
-        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-    given = draw(0)
-    whole = gradient([given])
-    shares = [parallel.share(given, rank, 2) for rank in range(2)]
-    monkeypatch.setattr(parallel, "weight", lambda count: counts.append(float(count)) or 1.0)
-    gradient(shares)
-    known = iter([count * 2 / sum(counts) for count in counts])
-    monkeypatch.setattr(parallel, "weight", lambda count: next(known))
-    assert distance(gradient(shares), whole) < 1e-4 * whole.norm().item()
 
 
 def test_shares_are_the_batch_and_of_one_size():

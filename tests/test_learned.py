@@ -1,10 +1,11 @@
-"""Every learned method: a run that is cut short and called again ends with the weights of an undisturbed one."""
+"""What holds of every learned method: a run cut short is resumed to the bit, and several devices can share a batch."""
 
 from typing import Any
 
 import pytest
 import torch
 
+from cryostudy import parallel
 from cryostudy.data import simulated
 from cryostudy.methods import available, learned, nmsg
 from cryostudy.methods.learned import Learned
@@ -75,3 +76,36 @@ def test_a_cut_run_does_go_on(recording, tmp_path, monkeypatch):
     monkeypatch.setattr(learned, "train", noted)
     method.fit(recording, **how)
     assert seen == [3, 4, 5]
+
+
+class Caught(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_the_gradient_of_a_batch_is_the_mean_of_those_of_its_shares(recording, name, monkeypatch):
+    """Of every method, those with batch normalisation as with its fixed statistics."""
+    method = available()[name].at("smoke", batch=4, **SMALL.get(name, {}))
+
+    def caught(*given, **options):
+        raise Caught(given)
+
+    monkeypatch.setattr(learned, "train", caught)
+    with pytest.raises(Caught) as info:
+        method.fit(recording, seed=3, device="cpu", progress=False)
+    model, loss, draw = info.value.args[0]
+    counts: list[float] = []
+
+    def gradient(parts):
+        model.eval().zero_grad()
+        sum(loss(model, part)["total"] for part in parts).div(len(parts)).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    given = draw(0)
+    whole = gradient([given])
+    shares = [parallel.share(given, rank, 2) for rank in range(2)]
+    monkeypatch.setattr(parallel, "weight", lambda count: counts.append(float(count)) or 1.0)
+    gradient(shares)
+    known = iter([count * 2 / sum(counts) for count in counts])
+    monkeypatch.setattr(parallel, "weight", lambda count: next(known))
+    assert (gradient(shares) - whole).norm() < 1e-4 * whole.norm()
