@@ -22,6 +22,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo")
 PARTITION = "study"
+MEMORY = 16000  # MiB for each CPU; claimed, not checked, so that any job fits on any host
 WAIT = 30.0  # seconds for each daemon to answer
 
 # No cgroups, for a container has none to give, and no accounting, which needs a database: jobs stay listed for an hour.
@@ -79,12 +80,16 @@ def slurm_host() -> Iterator[dict[str, str]]:
         (folder / "munge.key").write_bytes(secrets.token_bytes(128))
         (folder / "munge.key").chmod(0o600)
         host = socket.gethostname().partition(".")[0]
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
         configuration = folder / "slurm.conf"
         configuration.write_text(CONFIGURATION.format(
-            host=host, ports=free_ports(2), user=_user(), folder=folder, cpus=os.cpu_count(), memory=memory,
-            partition=PARTITION,
+            host=host, ports=free_ports(2), user=_user(), folder=folder, cpus=os.cpu_count(),
+            memory=MEMORY * (os.cpu_count() or 1), partition=PARTITION,
         ))  # fmt: skip
+        # Snakemake's job steps drop SLURM_CONF, which clusters have no need of, before they call srun.
+        (folder / "bin").mkdir()
+        (folder / "bin" / "srun").write_text(f'#!/bin/sh\nSLURM_CONF={configuration} exec {found["srun"]} "$@"\n')
+        (folder / "bin" / "srun").chmod(0o755)
+        search = os.pathsep.join([str(folder / "bin"), search])
         environment = {**os.environ, "PATH": search, "SLURM_CONF": str(configuration)}
         munge = ["--foreground", "--force", f"--socket={folder}/munge.socket", f"--key-file={folder}/munge.key",
                  f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/seed",

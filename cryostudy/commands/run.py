@@ -123,10 +123,16 @@ def _why(grid: runs.RunGrid, cell: runs.Cell) -> dict[str, str]:
     data = data_name(cell.dataset)
     name = cell.name if (folder(grid) / "data" / f"{data}.txt").exists() else f"data-{data}"
     path = log(grid, name)
-    text = path.read_text(errors="replace") if path.exists() else ""
-    said = [line.removeprefix("cryostudy: ") for line in text.splitlines() if line.startswith("cryostudy: ")]
-    silent = "ended without a message, as when killed for time or memory" if path.exists() else "did not run"
-    return {"error": said[-1] if said else silent, "log": os.path.relpath(path)}
+    return {"error": said(path), "log": os.path.relpath(path)}
+
+
+def said(path: Path) -> str:
+    """The last message in the log of a job that left no result."""
+    if not path.exists():
+        return "did not run"
+    text = path.read_text(errors="replace").splitlines()
+    found = [line.removeprefix("cryostudy: ") for line in text if line.startswith("cryostudy: ")]
+    return found[-1] if found else "ended without a message, as when killed for time or memory"
 
 
 def data_name(dataset: str) -> str:
