@@ -268,7 +268,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("grid", nargs="?", help="its name, or the path of a YAML file (default: list them)")
     p.add_argument("cell", nargs="?", help="(default: list them)")
-    p.add_argument("--data", metavar="NAME", help="make this data set of the grid ready instead, as for machines offline")
+    p.add_argument("--data", metavar="NAME", help="make this data set of the grid ready instead, for machines offline")
     p.add_argument("--table", action="store_true", help="write the table of all cells instead, and say which failed")
     add_profile(p)
     p.set_defaults(run=run_cell)
@@ -443,7 +443,7 @@ def run_cell(a: argparse.Namespace) -> None:
         print(path)
         if failed:
             print("\n".join(run.lines(failed)), file=sys.stderr)
-            raise CryostudyError(f"run grid {grid.name}: {len(failed)} of {len(grid.cells)} cells failed, as said above")
+            raise CryostudyError(f"run grid {grid.name}: {len(failed)} of {len(grid.cells)} cells failed, see above")
     elif a.data:
         print(run.get_data(a.data, grid.profile))
     else:

@@ -1,4 +1,4 @@
-"""Run grids: data set x noise x method x seed x profile, from `data/runs/NAME.yml`; one cell is one papermill execution.
+"""Run grids: data set x noise x method x seed x profile, from `data/runs/NAME.yml`; a cell is a papermill execution.
 
 The Snakefile drives them (`make grid GRID=NAME PROFILE=laptop`); `cryostudy run NAME CELL` executes one cell by hand.
 torch is imported where it is needed, for Snakemake reads a grid in every job.
@@ -70,7 +70,7 @@ def read(grid: str, profile: str = "laptop", *, check: bool = True) -> RunGrid:
         grid: name of a file in `data/runs`, or the path of a YAML file of your own.
         check: also whether methods, hyper-parameters, noise and data sets exist, which imports torch.
     Raises:
-        InputError: no such file or profile, or an unknown, missing, empty, unfit or repeated entry: names file and entry.
+        InputError: no such file or profile, or an unknown, missing, empty, unfit or repeated entry, which it names.
     """
     file = _file(grid)
     content = _content(file)
@@ -83,8 +83,9 @@ def read(grid: str, profile: str = "laptop", *, check: bool = True) -> RunGrid:
         for noise, level in noises if dataset in SIMULATED else [(RECORDED, None)]:
             for method, settings in methods:
                 for seed in content["seeds"]:
-                    parts = [dataset, noise if level is None else f"{noise}-{level:g}",
-                             "-".join([method, *(f"{key}={value}" for key, value in settings.items())]), f"seed{seed}"]  # fmt: skip
+                    given = [f"{key}={value}" for key, value in settings.items()]
+                    how = noise if level is None else f"{noise}-{level:g}"
+                    parts = [dataset, how, "-".join([method, *given]), f"seed{seed}"]
                     name = "_".join(re.sub(r"[^\w.=-]+", "-", part) for part in parts)
                     found.append(Cell(name, dataset, noise, level, method, settings, seed, profile))
     if check:
@@ -126,7 +127,7 @@ def _content(file: Path) -> dict[str, Any]:
         if key not in found:
             raise InputError(f"{file.name}: {key} is missing")
         kind, needed = (str, "a text") if key == "about" else (list, "a list")
-        if not isinstance(found[key], kind) or not (found[key] or key == "noise" and public == found["data"]):
+        if not isinstance(found[key], kind) or not (found[key] or (key == "noise" and public == found["data"])):
             raise InputError(f"{file.name}: {key} cannot be {found[key]!r}; give {needed} that is not empty")
     for key, kind in (("profiles", str), ("data", str), ("seeds", int)):
         for n, value in enumerate(found[key]):
@@ -160,7 +161,7 @@ def _method(where: str, n: int, entry: Any) -> tuple[str, dict[str, Any]]:
 
 def _check_values(where: str, content: Mapping[str, Any], noises: list[tuple[str, float | None]],
                   methods: list[tuple[str, dict[str, Any]]], profile: str) -> None:  # fmt: skip
-    """Raises InputError for a data set, noise or method that the package does not know, or a value that does not fit."""
+    """Raises InputError for an unknown data set, noise or method, or a value that does not fit."""
     from cryostudy import datasets
     from cryostudy.methods import get
     from cryostudy.simulate.noise import noise_level

@@ -15,7 +15,7 @@ METHODS = "methods/"  # are imported by name, which no reading of imports can fo
 
 
 def chapter(notebook: Path) -> str:
-    """Digest of the code that a chapter can reach: what it imports of the package, and all methods where it uses any."""
+    """Digest of the code that a chapter can reach: what it imports of the package, and all methods if any."""
     return digest(reached(imported(notebook)))
 
 

@@ -152,7 +152,8 @@ def _asked(environment: dict[str, str], program: str) -> str:
 
 def _said(folder: Path, name: str) -> str:
     """The last line of a daemon's log."""
-    texts = [path.read_text(errors="replace") for suffix in ("log", "out") if (path := folder / f"{name}.{suffix}").exists()]
+    logs = [path for suffix in ("log", "out") if (path := folder / f"{name}.{suffix}").exists()]
+    texts = [path.read_text(errors="replace") for path in logs]
     return next((line for text in texts for line in reversed(text.splitlines()) if line.strip()), "it says nothing")
 
 

@@ -120,9 +120,7 @@ def execute(
             extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which warns of its transport at each start
         )  # fmt: skip
         if not record.exists() or record.read_bytes() == earlier:  # an old one must not pass for this run's
-            raise CryostudyError(
-                f"{what} wrote no record; its last cell must call record.finish(); see {failed}"
-            )
+            raise CryostudyError(f"{what} wrote no record; its last cell must call record.finish(); see {failed}")
         notebook = with_record(nbformat.read(failed, as_version=4), json.loads(record.read_text()), again)
         write_aside(target, lambda aside: nbformat.write(notebook, aside))
     except BaseException as error:

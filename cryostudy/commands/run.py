@@ -77,10 +77,11 @@ def table(grid: runs.RunGrid) -> dict[str, Any]:
             about.setdefault(key, row)
             seen = found.setdefault(key, [])
             if own or cell.seed not in [one["seed"] for one in seen]:  # the raw one is the same for every method
-                seen.append({"seed": cell.seed, "metrics": record["metrics"][which], "data": list(record["data"].values())})
+                data = list(record["data"].values())
+                seen.append({"seed": cell.seed, "metrics": record["metrics"][which], "data": data})
     rows = [
-        row | {"seeds": [one["seed"] for one in found[key]], "data": found[key][0]["data"], "metrics": spread(found[key])}
-        for key, row in about.items()
+        row | {"seeds": [one["seed"] for one in ran], "data": ran[0]["data"], "metrics": spread(ran)}
+        for row, ran in ((about[key], found[key]) for key in about)
     ]
     return {"grid": grid.name, "about": grid.about, "profile": grid.profile, "cells": len(grid.cells), "rows": rows,
             "failed": failed}  # fmt: skip
@@ -94,7 +95,7 @@ def spread(found: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def write_table(grid: runs.RunGrid) -> tuple[Path, Mapping[str, Mapping[str, str]]]:
-    """Write :func:`table` as `GRID.json` and, without the failed cells, `GRID.csv`; returns the former and what failed."""
+    """Write :func:`table` as `GRID.json` and, without what failed, `GRID.csv`; returns the former and what failed."""
     content = table(grid)
     path = folder(grid).with_name(f"{grid.name}.json")
     metrics = list(dict.fromkeys(key for row in content["rows"] for key in row["metrics"]))
