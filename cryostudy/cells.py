@@ -23,7 +23,8 @@ def recording(cell: Cell) -> Acquisition:
     if cell.dataset in SIMULATED:
         return simulated(cell)
     name, _, item = cell.dataset.partition("/")
-    options = {"rebuilt": True} if name.startswith("shrec") else {}  # it has no halves, so it gets them so
+    # SHREC has no halves; rebuilt from its projections it does.
+    options: dict[str, Any] = {"rebuilt": True} if name.startswith("shrec") else {}
     return datasets.get(name, item or None, f"centre:{grid.SIDES[cell.profile]}", **options)
 
 

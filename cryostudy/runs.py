@@ -129,11 +129,13 @@ def _content(file: Path) -> dict[str, Any]:
         kind, needed = (str, "a text") if key == "about" else (list, "a list")
         if not isinstance(found[key], kind) or not (found[key] or (key == "noise" and public == found["data"])):
             raise InputError(f"{file.name}: {key} cannot be {found[key]!r}; give {needed} that is not empty")
-    for key, kind in (("profiles", str), ("data", str), ("seeds", int)):
+    for key in ("profiles", "data"):
         for n, value in enumerate(found[key]):
-            if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and not 0 <= value < 2**63):
-                needed = "a whole number from 0 on" if kind is int else "a text"
-                raise InputError(f"{file.name}: {key}[{n}] cannot be {value!r}; give {needed}")
+            if not isinstance(value, str):
+                raise InputError(f"{file.name}: {key}[{n}] cannot be {value!r}; give a text")
+    for n, seed in enumerate(found["seeds"]):
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+            raise InputError(f"{file.name}: seeds[{n}] cannot be {seed!r}; give a whole number from 0 on")
     if unknown := [one for one in found["profiles"] if one not in PROFILES]:
         raise InputError(f"{file.name}: profiles: {unknown[0]} is unknown; use {', '.join(PROFILES)}")
     return found
