@@ -1,5 +1,6 @@
 """The Snakefile: the same records as direct runs, only what is out of date, failures told, and kill -9 survived."""
 
+import csv
 import json
 import os
 import signal
@@ -11,9 +12,12 @@ import pytest
 import yaml
 from orchestration import CELLS, ROOT, SMALL, environment, runs, snakemake, words
 
-from cryostudy import cli, same, sources, staleness
+from cryostudy import cells, cli, records, same, sources, staleness
 from cryostudy import runs as grids
+from cryostudy.commands import run
+from cryostudy.datasets import example
 from cryostudy.errors import InputError
+from cryostudy.pages import run_grids
 
 # The reader of run grids
 
@@ -96,6 +100,64 @@ def test_the_command_lists_grids_and_cells(tmp_path, capsys):
     assert cli.main(["run", "nowhere"]) == 2 and "run grid nowhere: no such file" in capsys.readouterr().err
 
 
+# One cell
+
+
+@pytest.mark.parametrize("dataset", ["cryocare", "shrec2021", "built-in"])
+def test_a_cell_scores_against_what_its_data_set_knows(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYOSTUDY_DATA", str(tmp_path))
+    monkeypatch.setenv("CRYOSTUDY_BUILD", str(tmp_path / "build"))
+    if dataset != "built-in":
+        example.write(dataset, tmp_path / dataset, (32, 40, 40))
+    noise = "white" if dataset == "built-in" else "recorded"
+    cell = grids.Cell("mine", dataset, noise, None, "gaussian", {"sigma": 1.0}, 0, "smoke")
+    record, given, restored = cells.run(cell)
+    assert restored.shape == given.full.shape == (32, 32, 32)
+    found = record.closed()
+    assert found["parameters"] | {"seed": found["seed"], "profile": found["profile"], "name": found["name"]} == vars(
+        cell
+    )
+    assert found["notebook_sha256"] == records.code_hash(grids.NOTEBOOK)
+    scored = found["metrics"]["gaussian"]
+    assert {"seconds"} <= scored.keys() and found["metrics"].keys() == {"noisy", "gaussian"}
+    if dataset == "cryocare":  # halves, and no truth
+        assert 0 < scored["deviation"] < 1 and scored["halves_0.143"] > 0 and "cc" not in scored
+    else:
+        assert scored["cc"] > found["metrics"]["noisy"]["cc"] and "deviation" not in scored
+
+
+def test_a_table_says_mean_range_and_what_failed_and_stands_on_the_site(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYOSTUDY_BUILD", str(tmp_path / "build"))
+    grid = grids.read(written(tmp_path, seeds=[0, 1, 2], methods=["tv", "gaussian"]), "smoke", check=False)
+    folder = run.folder(grid)
+    for (name, cell), cc in zip(grid.cells.items(), [0.5, 0.75, 1.0, 0.25], strict=False):
+        scored = {"noisy": {"cc": 0.125}, cell.method: {"cc": cc, "seconds": 2.0}}
+        records.write_json(folder / "records" / f"{name}.json", {"metrics": scored, "data": {"a": "a specimen"}})
+    (folder / "data").mkdir()
+    (folder / "data" / "built-in.txt").touch()
+    log = run.log(grid, "built-in_white_gaussian_seed1")
+    log.parent.mkdir(parents=True)
+    log.write_text("10 %\ncryostudy: note: slow\ncryostudy: out of memory\n20 %\n")
+    path, failed = run.write_table(grid)
+    assert {name: one["error"] for name, one in failed.items()} == {
+        "built-in_white_gaussian_seed1": "out of memory", "built-in_white_gaussian_seed2": "did not run",
+    }  # fmt: skip
+    content = json.loads(path.read_text())
+    assert [(row["method"], row["seeds"]) for row in content["rows"]] == [
+        ("noisy", [0, 1, 2]), ("tv", [0, 1, 2]), ("gaussian", [0]),
+    ]  # fmt: skip
+    assert content["rows"][1]["metrics"]["cc"] == {"mean": 0.75, "min": 0.5, "max": 1.0}
+    with path.with_suffix(".csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["cc"] for line in lines] == ["0.125", "0.75", "0.25"] and lines[2]["cc_max"] == "0.25"
+    (tmp_path / "book").mkdir()
+    (tmp_path / run_grids.PAGE).write_text("# Words\n")
+    run_grids.write(tmp_path, path.parent)
+    page = (tmp_path / run_grids.PAGE).read_text()
+    assert "| built-in | white | `tv` | 3 | 0.750 (0.500 to 1.00) | 2.00 |" in page
+    assert page.startswith("# Words\n") and "- failed: `built-in_white_gaussian_seed1`: out of memory" in page
+
+
 # What is out of date
 
 
@@ -170,7 +232,7 @@ def undisturbed(small, tmp_path_factory):
     return folder
 
 
-def records(folder: Path) -> Path:
+def kept(folder: Path) -> Path:
     return runs(folder) / "grids" / "small" / "records"
 
 
@@ -184,12 +246,12 @@ def test_a_grid_through_snakemake_equals_its_cells_run_directly(undisturbed, sma
         monkeypatch.setenv(name, value)
     for cell in CELLS:
         assert cli.main(["run", str(small), cell, "--profile", "smoke"]) == 0
-    assert {path.stem for path in records(tmp_path).glob("*")} == set(CELLS)
-    assert same.differences(records(undisturbed), records(tmp_path)) == []
+    assert {path.stem for path in kept(tmp_path).glob("*")} == set(CELLS)
+    assert same.differences(kept(undisturbed), kept(tmp_path)) == []
     content = json.loads((runs(undisturbed) / "grids" / "small.json").read_text())
     assert [row["method"] for row in content["rows"]] == ["noisy", "gaussian", "noise2noise"]
     assert content["failed"] == {} and content["cells"] == 2
-    cc = json.loads((records(tmp_path) / f"{CELLS[1]}.json").read_text())["metrics"]["noise2noise"]["cc"]
+    cc = json.loads((kept(tmp_path) / f"{CELLS[1]}.json").read_text())["metrics"]["noise2noise"]["cc"]
     assert content["rows"][2]["metrics"]["cc"] == {"mean": cc, "min": cc, "max": cc}
     lines = (runs(undisturbed) / "grids" / "small.csv").read_text().splitlines()
     assert lines[0].startswith("dataset,noise,level,method,settings,seeds,cc,cc_min,cc_max,") and len(lines) == 4
@@ -239,10 +301,10 @@ def test_a_grid_killed_while_it_trains_ends_as_if_undisturbed(undisturbed, small
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert not (records(folder) / f"{CELLS[1]}.json").exists()
+    assert not (kept(folder) / f"{CELLS[1]}.json").exists()
     done = snakemake(folder, "grids", small)
     assert done.returncode == 0, done.stdout
-    assert same.differences(records(undisturbed), records(folder)) == []
+    assert same.differences(kept(undisturbed), kept(folder)) == []
     left = {str(path.relative_to(runs(folder))) for path in runs(folder).rglob("*") if path.is_file()}
     there = {str(path.relative_to(runs(undisturbed))) for path in runs(undisturbed).rglob("*") if path.is_file()}
     assert left == {name for name in there if "failed" not in name and "channels" not in name}
