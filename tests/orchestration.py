@@ -55,3 +55,8 @@ def snakemake(
 def runs(folder: Path) -> Path:
     """Where the runs of a folder lie."""
     return folder / "build" / "runs" / "smoke"
+
+
+def kept(folder: Path) -> Path:
+    """Where the records of the grid `small` lie in a folder."""
+    return runs(folder) / "grids" / "small" / "records"

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 import yaml
-from orchestration import ROOT, SMALL, runs, snakemake
+from orchestration import ROOT, SMALL, kept, runs, snakemake
 from slurm_host import PARTITION, Unavailable, slurm_host
 
 from cryostudy import same
@@ -26,34 +26,26 @@ def host():
 
 
 @pytest.mark.slow
-def test_a_grid_on_slurm_equals_the_same_grid_here(host, tmp_path):
+def test_a_grid_on_slurm_equals_the_same_grid_here(host, undisturbed, tmp_path):
     grid = tmp_path / "small.yml"
-    # Beside the two good cells one that dies for want of memory.
     content = yaml.safe_load(SMALL)
-    content["methods"].append({"method": "noise2noise", "channels": 10**6})
+    content["methods"].append({"method": "noise2noise", "channels": 10**6})  # dies for want of memory
     grid.write_text(yaml.safe_dump(content))
     # The profile as it stands, but for accounting, which this SLURM lacks, haste, and one thread as in the local run.
     options = ("--profile", str(PROFILE), "--slurm-status-command", "squeue", "--set-threads", "run=1",
                "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")  # fmt: skip
-    there, here = tmp_path / "slurm", tmp_path / "local"
-    far = snakemake(there, "grids", grid, *options, base=host)
-    near = snakemake(here, "grids", grid)
-    assert near.returncode != 0 and far.returncode != 0, far.stdout  # because of the third cell
-    listed = [runs(folder) / "grids" / "small" / "records" for folder in (there, here)]
-    assert len(list(listed[0].glob("*.json"))) == 2, far.stdout
-    assert same.differences(*listed) == []
-    tables = [json.loads((runs(folder) / "grids" / "small.json").read_text()) for folder in (there, here)]
-    assert len(tables[0]["failed"]) == 1 and tables[0]["failed"].keys() == tables[1]["failed"].keys()
-    for name, one in tables[0]["failed"].items():
-        assert "failed in cell 2: RuntimeError: " in one["error"]
-        assert f"failed: {name}: {one['error']} (log: {one['log']})" in far.stdout
-    asked = subprocess.run(
-        ["squeue", "--states=all", "--noheader", "--format=%P %T"], env=host, capture_output=True, text=True
-    )
-    assert sorted(asked.stdout.split("\n")[:-1]) == [f"{PARTITION} COMPLETED"] * 2 + [f"{PARTITION} FAILED"]
-    content["methods"].pop()
-    grid.write_text(yaml.safe_dump(content))
-    done = snakemake(there, "grids", grid)  # what SLURM ran is up to date here: only the table is written anew
+    folder = tmp_path / "slurm"
+    done = snakemake(folder, "grids", grid, *options, base=host)
+    assert done.returncode != 0 and len(list(kept(folder).glob("*.json"))) == 2, done.stdout
+    assert same.differences(kept(undisturbed), kept(folder)) == []
+    ((name, told),) = json.loads((runs(folder) / "grids" / "small.json").read_text())["failed"].items()
+    assert name.startswith("built-in_white_noise2noise-channels") and "RuntimeError: " in told["error"]
+    assert f"failed: {name}: {told['error']} (log: {told['log']})" in done.stdout
+    words = ["squeue", "--states=all", "--noheader", "--format=%P %T"]
+    states = subprocess.run(words, env=host, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+    assert sorted(states) == [f"{PARTITION} COMPLETED"] * 2 + [f"{PARTITION} FAILED"]
+    grid.write_text(SMALL)
+    done = snakemake(folder, "grids", grid)  # what SLURM ran is up to date here: only the table is written anew
     assert done.returncode == 0 and "Cell " not in done.stdout and "Table of run grid small" in done.stdout, done.stdout
 
 
