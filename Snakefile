@@ -9,8 +9,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from snakemake.logging import logger
-
 from cryostudy import runs, staleness
 from cryostudy.commands import run as grids
 from cryostudy.errors import InputError

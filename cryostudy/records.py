@@ -33,7 +33,8 @@ from cryostudy.io.aside import write_aside
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent
-RESULTLESS = ("book.py", "cli.py", "figures.py", "progress.py")  # they cannot change a number
+RESULTLESS = ("book.py", "cli.py", "figures.py", "progress.py", "publishing.py")  # they cannot change a number
+TRAINED: dict[str, float] = {}  # seconds that each network took, of those used since the record began, by its folder
 PACKAGES = ("torch", "numpy", "scipy", "mrcfile", "lightning", "scikit-image", "matplotlib", "papermill")
 
 
@@ -220,8 +221,9 @@ class Record:
         self.content["metrics"].setdefault(name, {}).update(plain)
 
     def closed(self) -> dict[str, Any]:
-        """The whole content, with wall time, peak memory and imported code up to now."""
+        """The whole content, with wall time, what networks took, peak memory and imported code up to now."""
         self.content["wall_seconds"] = round(time.monotonic() - self.started, 2)
+        self.content["trained"] = {"networks": len(TRAINED), "seconds": round(sum(TRAINED.values()), 2)}
         self.content["peak_memory"] = peak_memory(self.content["device_asked"])
         self.content["modules"] = modules()
         return self.content
@@ -264,6 +266,7 @@ def start(
     """
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed {seed}: give a whole number from 0 on")
+    TRAINED.clear()
     files = [Path(path) for path in inputs]
     names = [path.name for path in files]
     notebook = REPOSITORY / "notebooks" / f"{name}.ipynb"

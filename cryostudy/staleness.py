@@ -10,7 +10,7 @@ from pathlib import Path
 from cryostudy import records, runs, sources
 
 # No chapter or cell imports these, and what they do shows in no result.
-RESULTLESS = ("book.py", "cli.py", "progress.py", "staleness.py")
+RESULTLESS = ("book.py", "cli.py", "progress.py", "publishing.py", "staleness.py")
 METHODS = "methods/"  # are imported by name, which no reading of imports can follow
 
 

@@ -155,6 +155,8 @@ def with_record(notebook: Any, record: Mapping[str, Any], again: str) -> Any:
 def summary(record: Mapping[str, Any], again: str) -> str:
     """The record as a folded note for the reader; `again` is the command that makes another."""
     changed = ", ".join(f"{k} = {v}" for k, v in record["parameters"].items())
+    trained = record.get("trained", {"networks": 0})
+    cost = f"- **networks** {trained['networks']}, trained in {trained.get('seconds', 0):.0f} s, earlier runs included"
     lines = [
         f":::{{admonition}} This page was run at `{record['profile']}` scale, seed {record['seed']}, "
         f"on {record['device']}, in {record['wall_seconds']:.0f} s",
@@ -163,6 +165,7 @@ def summary(record: Mapping[str, Any], again: str) -> str:
         f"- **parameters** {changed}",
         *(f"- **data** `{name}`: {text}" for name, text in record["data"].items()),
         *(f"- **input** `{name}` SHA-256 `{digest[:16]}…`" for name, digest in record["inputs"].items()),
+        *([cost] if trained["networks"] else []),
         f"- **started** {record['started']}, peak memory {record['peak_memory']['host_mib']:.0f} MiB",
         f"- **package** `{record['package_sha256'][:16]}…`, notebook `{record['notebook_sha256'][:16]}…`, "
         f"commit `{record['commit'] or 'none'}`",
