@@ -302,7 +302,14 @@ def add_seed_and_device(p: argparse.ArgumentParser) -> None:
 
 def add_device(p: argparse.ArgumentParser) -> None:
     """--device."""
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    p.add_argument(
+        "--device",
+        default="auto",
+        help=(
+            "auto, cpu, cuda, cuda:1; cuda:0,1 trains on both GPUs, which share each batch, and cpu:2 in two processes "
+            "(default: %(default)s)"
+        ),
+    )
 
 
 def restore(a: argparse.Namespace) -> None:
