@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryostudy import io, matching, records
-from cryostudy.commands.restore import SPARE, given_tilts
+from cryostudy.commands.restore import given_tilts
 from cryostudy.errors import InputError
 from cryostudy.files import stem
 from cryostudy.io.aside import alone, write_aside, write_csv
-from cryostudy.io.destination import check_space, disk_errors
+from cryostudy.io.destination import SPARE, check_space, disk_errors
 from cryostudy.io.star import euler_angles, write_particles
 from cryostudy.matching import checkpoint
 from cryostudy.matching.checkpoint import NAME as CHECKPOINT

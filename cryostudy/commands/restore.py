@@ -19,7 +19,7 @@ from cryostudy.commands.outputs import beside, check_earlier, default_output
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.io.aside import alone
-from cryostudy.io.destination import PACKED, check_space, disk_errors
+from cryostudy.io.destination import PACKED, SPARE, check_space, disk_errors
 from cryostudy.methods import Denoiser, get
 from cryostudy.methods.recorrupted import resolved
 from cryostudy.progress import busy
@@ -27,7 +27,6 @@ from cryostudy.records import Record
 from cryostudy.training import choose_device
 
 METHOD, PAIRED = "recorrupted", "noise2noise"  # where none is named: for one tomogram, for two halves
-SPARE = 2**20  # bytes on the disk beside the volume: header, record, a small denoiser
 TILT_STEP = 2.0  # degrees, where only the range of the tilts is known
 
 

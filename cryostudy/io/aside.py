@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import glob
 import os
@@ -26,10 +27,15 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch.save hides it behind one of its own
+        if not isinstance(cause, OSError):
+            raise
+        if cause.errno is None and "requested" in str(cause):  # numpy's words for a write cut short
+            cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if cause.filename is None:
+            cause.filename = str(path)
+        raise cause from None
     finally:
         temporary.unlink(missing_ok=True)
 

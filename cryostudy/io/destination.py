@@ -12,6 +12,7 @@ from cryostudy.errors import InputError
 from cryostudy.io.aside import neighbour
 
 PACKED = (".gz", ".bz2")
+SPARE = 2**20  # bytes on the disk beside a volume: header, record, a small denoiser
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a full disk, or a user's share of it
 _KINDS = (".mrc", ".rec", ".map", ".st", ".ali")
 
