@@ -107,9 +107,7 @@ def execute(
 
     record = target.parent / "records" / f"{name}.json"
     record.parent.mkdir(parents=True, exist_ok=True)
-    pending = record.with_name(
-        f"{target.stem}.json.pending"
-    )  # the earlier run keeps its record until this one is whole
+    pending = record.with_name(f"{target.stem}.json.pending")  # an earlier run keeps its record until this one is whole
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say comes as an exception too
     with locked(failed):
