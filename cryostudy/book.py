@@ -22,6 +22,7 @@ import yaml
 from cryostudy import launch, records, reference
 from cryostudy import pages as generated
 from cryostudy.errors import CryostudyError, InputError
+from cryostudy.pages import run_grids
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = "book/chapters"
@@ -128,6 +129,7 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
             notebook.cells.append(nbformat.v4.new_markdown_cell(links))
         nbformat.write(notebook, stage / CHAPTERS / f"{name}.ipynb")
     generated.write(stage, record_dir, pages, root)
+    run_grids.write(stage, chapters / "grids")
     return pages, missing
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,24 +32,19 @@ def make_fabric(devices: Sequence[str], precision: str) -> Fabric:
     from lightning.fabric.plugins.environments import LightningEnvironment
     from lightning.fabric.strategies import DDPStrategy
 
-    for logger in (
-        "lightning",
-        "lightning.fabric",
-        "lightning.pytorch",
-    ):  # they announce the precision they were asked for
+    for logger in ("lightning", "lightning.fabric", "lightning.pytorch"):  # they announce what they were asked for
         logging.getLogger(logger).setLevel(logging.WARNING)
-    how: dict[str, Any] = {"accelerator": devices[0].partition(":")[0], "precision": precision}
+    # This study starts all its processes itself; under SLURM, Fabric would wait for the scheduler to do so.
+    how: dict[str, Any] = {"plugins": [LightningEnvironment()]}
+    how |= {"accelerator": devices[0].partition(":")[0], "precision": precision}
     how["devices"] = [int(i) for device in devices if (i := device.partition(":")[2])] or len(devices)
     if len(devices) > 1:
         # Buffers are the same everywhere. To look for unused parameters keeps the order in which gradients are summed;
         # else DDP changes it after the first step of a run, and a resumed run would differ in the last bits.
         how["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-        how["plugins"] = [LightningEnvironment()]  # under SLURM, too: one task starts all these processes
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*srun")  # which is not for the user to mend
-        fabric = Fabric(**how)
-        if len(devices) > 1:
-            fabric.launch()
+    fabric = Fabric(**how)
+    if len(devices) > 1:
+        fabric.launch()
     return fabric
 
 

@@ -236,10 +236,14 @@ class Record:
         return self.content
 
     def finish(self, folder: Path | None = None) -> Path:
-        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS, which `cryostudy chapter` sets, or else
-        `_build/runs/PROFILE/own/records`: a notebook run by other means may have other parameters than the study's).
+        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS, or `_build/runs/PROFILE/own/records`: a
+        notebook run by other means may have other parameters than the study's).
+
+        `cryostudy chapter` names the file by $CRYOSTUDY_RECORD and moves it to its place when the chapter is done.
         """
         if folder is None:
+            if pending := os.environ.get("CRYOSTUDY_RECORD"):
+                return write_json(Path(pending), self.closed())
             named = os.environ.get("CRYOSTUDY_RECORDS")
             folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "own" / "records"
         return write_json(folder / f"{self.name}.json", self.closed())

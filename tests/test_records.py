@@ -2,13 +2,11 @@
 
 import json
 import math
-import re
 import shutil
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -116,20 +114,6 @@ def test_notes_are_kept_and_given():
     with pytest.raises(ValueError), records.noting() as notes:
         raise ValueError
     assert notes == []
-
-
-def test_snakemake_watches_the_files_of_the_hash(monkeypatch):
-    text = (ROOT / "Snakefile").read_text()
-    lines = [line for line in text.splitlines() if re.match(r"(RESULTLESS|SOURCES) = ", line)]
-    monkeypatch.chdir(ROOT)
-    found: dict = {"Path": Path}
-    exec("\n".join(lines), found)
-    watched = {path.relative_to("cryostudy").as_posix() for path in found["SOURCES"]}
-    hashed = {
-        p.relative_to(records.PACKAGE).as_posix() for p in records.PACKAGE.rglob("*") if p.suffix in (".py", ".json")
-    }
-    # figures change no number, but a chapter made with others must be made again
-    assert watched == hashed - set(records.RESULTLESS) | {"figures.py"} and set(records.RESULTLESS) < hashed
 
 
 # The notebook's hash
