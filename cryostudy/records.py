@@ -133,30 +133,36 @@ def device_name(device: str = "auto") -> str:
     """The device in words, as it stands beside every figure."""
     import torch
 
-    from cryostudy.training import choose_device
+    from cryostudy.training import choose_devices
 
-    device = choose_device(device)
+    device, *others = choose_devices(device)
+    many = f"{1 + len(others)} x " if others else ""
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
+        return many + torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    return f"{model} CPU, {threads} thread{'s' * (threads > 1)}"
+    processes = f", {1 + len(others)} processes" if others else ""
+    return f"{model} CPU, {threads} thread{'s' * (threads > 1)}{processes}"
 
 
 def peak_memory(device: str = "auto") -> dict[str, float]:
-    """Largest memory of this process so far in MiB: `host`, and `device` on a GPU."""
+    """Largest memory of this process so far in MiB: `host`, and `device` on a GPU.
+
+    Those that train on several devices are other processes.
+    """
     import torch
 
     from cryostudy.training import choose_device
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
     found = {"host_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
-    if choose_device(device).startswith("cuda"):
-        found["device_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    first = choose_device(device)
+    if first.startswith("cuda"):
+        found["device_mib"] = round(torch.cuda.max_memory_allocated(first) / 2**20, 1)
     return found
 
 
@@ -172,7 +178,8 @@ def memory_of(device: str = "auto") -> Iterator[list[float]]:
     from cryostudy.training import choose_device
 
     found: list[float] = []
-    on_gpu = choose_device(device).startswith("cuda")
+    first = choose_device(device)
+    on_gpu = first.startswith("cuda")
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def resident(field: str) -> float:
@@ -180,8 +187,8 @@ def memory_of(device: str = "auto") -> Iterator[list[float]]:
 
     before: float | None = None
     if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device if ":" in device else None)
-        before = torch.cuda.memory_allocated() / 2**20
+        torch.cuda.reset_peak_memory_stats(first)
+        before = torch.cuda.memory_allocated(first) / 2**20
     else:
         try:
             ctypes.CDLL(None).malloc_trim(0)  # what was freed but kept would hide what the block needs
@@ -191,7 +198,7 @@ def memory_of(device: str = "auto") -> Iterator[list[float]]:
             pass
     yield found
     if before is not None:
-        after = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident("VmHWM")
+        after = torch.cuda.max_memory_allocated(first) / 2**20 if on_gpu else resident("VmHWM")
         found.append(round(max(0.0, after - before), 1))
 
 
@@ -229,10 +236,14 @@ class Record:
         return self.content
 
     def finish(self, folder: Path | None = None) -> Path:
-        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS, which `cryostudy chapter` sets, or else
-        `_build/runs/PROFILE/own/records`: a notebook run by other means may have other parameters than the study's).
+        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS, or `_build/runs/PROFILE/own/records`: a
+        notebook run by other means may have other parameters than the study's).
+
+        `cryostudy chapter` names the file by $CRYOSTUDY_RECORD and moves it to its place when the chapter is done.
         """
         if folder is None:
+            if pending := os.environ.get("CRYOSTUDY_RECORD"):
+                return write_json(Path(pending), self.closed())
             named = os.environ.get("CRYOSTUDY_RECORDS")
             folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "own" / "records"
         return write_json(folder / f"{self.name}.json", self.closed())

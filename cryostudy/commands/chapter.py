@@ -15,7 +15,7 @@ import nbformat
 
 from cryostudy import PROFILES, records
 from cryostudy.errors import CryostudyError, InputError
-from cryostudy.io.aside import write_aside
+from cryostudy.io.aside import locked, write_aside
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
 
@@ -93,8 +93,8 @@ def execute(
 ) -> Path:  # fmt: skip
     """Execute a notebook with papermill into `target`; returns `target`.
 
-    Its record must go to `$CRYOSTUDY_RECORDS/NAME.json`, which is `records/NAME.json` beside `target`. A failed run is
-    kept as `*.failed.ipynb`, and an earlier good one is left as it was.
+    Its record goes to `records/NAME.json` beside `target` when all is done (a cell writes it to `$CRYOSTUDY_RECORD`). A
+    failed run is kept as `*.failed.ipynb`, and an earlier good one is left as it was.
 
     Args:
         what: how messages call it. again: the command that runs it again, for the note at its top.
@@ -107,37 +107,39 @@ def execute(
 
     record = target.parent / "records" / f"{name}.json"
     record.parent.mkdir(parents=True, exist_ok=True)
-    earlier = record.read_bytes() if record.exists() else None
+    pending = record.with_name(f"{target.stem}.json.pending")  # an earlier run keeps its record until this one is whole
     failed = target.with_name(f"{target.stem}.failed.ipynb")
-    failed.unlink(missing_ok=True)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say comes as an exception too
-    before = dict(os.environ)
-    os.environ["CRYOSTUDY_RECORDS"] = str(record.parent)
-    try:
-        papermill.execute_notebook(
-            str(source), str(failed), dict(parameters), kernel_name="python3",
-            cwd=os.getcwd(), request_save_on_cell_execute=False, progress_bar={"disable": None},
-            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which warns of its transport at each start
-        )  # fmt: skip
-        if not record.exists() or record.read_bytes() == earlier:  # an old one must not pass for this run's
-            raise CryostudyError(f"{what} wrote no record; its last cell must call record.finish(); see {failed}")
-        notebook = with_record(nbformat.read(failed, as_version=4), json.loads(record.read_text()), again)
-        write_aside(target, lambda aside: nbformat.write(notebook, aside))
-    except BaseException as error:
-        if earlier is None:
-            record.unlink(missing_ok=True)
-        else:  # it belongs to the earlier run, which stays
-            record.write_bytes(earlier)
-        if isinstance(error, PapermillExecutionError):
+    with locked(failed):
+        os.truncate(failed, 0)
+        pending.unlink(missing_ok=True)
+        before = dict(os.environ)
+        os.environ |= {"CRYOSTUDY_RECORDS": str(record.parent), "CRYOSTUDY_RECORD": str(pending)}
+        try:
+            papermill.execute_notebook(
+                str(source), str(failed), dict(parameters), kernel_name="python3",
+                cwd=os.getcwd(), request_save_on_cell_execute=False, progress_bar={"disable": None},
+                extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which warns of its transport at each start
+            )  # fmt: skip
+            if not pending.exists():
+                raise CryostudyError(f"{what} wrote no record; its last cell must call record.finish(); see {failed}")
+            notebook = with_record(nbformat.read(failed, as_version=4), json.loads(pending.read_text()), again)
+            write_aside(target, lambda aside: nbformat.write(notebook, aside))
+            os.replace(pending, record)
+        except PapermillExecutionError as error:
             said = f"{error.ename}: {error.evalue}".strip().splitlines()[0].removesuffix(":")
             raise CryostudyError(f"{what} failed in cell {error.exec_count}: {said}; see {failed}") from None
-        if isinstance(error, DeadKernelError):
+        except DeadKernelError:
             raise CryostudyError(f"{what}: its process died, perhaps for want of memory") from None
-        raise
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    failed.unlink()
+        except OSError as error:  # a full disk, on which what there is of the notebook cannot be read
+            error.filename = error.filename or str(target)
+            os.truncate(failed, 0)
+            raise
+        finally:
+            pending.unlink(missing_ok=True)
+            os.environ.clear()
+            os.environ.update(before)
+        failed.unlink()
     return target
 
 
