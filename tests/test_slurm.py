@@ -38,7 +38,7 @@ def test_a_grid_on_slurm_equals_the_same_grid_here(host, undisturbed, tmp_path):
     done = snakemake(folder, "grids", grid, *options, base=host)
     assert done.returncode != 0 and len(list(kept(folder).glob("*.json"))) == 2, done.stdout
     assert same.differences(kept(undisturbed), kept(folder)) == []
-    ((name, told),) = json.loads((runs(folder) / "grids" / "small.json").read_text())["failed"].items()
+    ((name, told),) = json.loads((runs(folder) / "grids" / "small.incomplete.json").read_text())["failed"].items()
     assert name.startswith("built-in_white_noise2noise-channels") and "RuntimeError: " in told["error"]
     assert f"failed: {name}: {told['error']} (log: {told['log']})" in done.stdout
     words = ["squeue", "--states=all", "--noheader", "--format=%P %T"]

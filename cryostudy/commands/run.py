@@ -95,9 +95,15 @@ def spread(found: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def write_table(grid: runs.RunGrid) -> tuple[Path, Mapping[str, Mapping[str, str]]]:
-    """Write :func:`table` as `GRID.json` and, without what failed, `GRID.csv`; returns the former and what failed."""
+    """Write :func:`table` as `GRID.json` and, without what failed, `GRID.csv`; returns the former and what failed.
+
+    Where cells failed the names are `GRID.incomplete.json` and `.csv`, and tables of the other kind are removed.
+    """
     content = table(grid)
-    path = folder(grid).with_name(f"{grid.name}.json")
+    complete, incomplete = (folder(grid).with_name(f"{grid.name}{end}") for end in (".json", ".incomplete.json"))
+    path, stale = (incomplete, complete) if content["failed"] else (complete, incomplete)
+    for suffix in (".json", ".csv"):
+        stale.with_suffix(suffix).unlink(missing_ok=True)
     metrics = list(dict.fromkeys(key for row in content["rows"] for key in row["metrics"]))
 
     def write_csv(aside: Path) -> None:
