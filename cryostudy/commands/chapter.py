@@ -116,6 +116,10 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
             raise CryostudyError(f"chapter {name} failed in cell {error.exec_count}: {said}; see {failed}") from None
         except DeadKernelError:
             raise CryostudyError(f"chapter {name}: its process died, perhaps for want of memory") from None
+        except OSError as error:  # a full disk, on which what there is of the notebook cannot be read
+            error.filename = error.filename or str(target)
+            os.truncate(failed, 0)
+            raise
         finally:
             pending.unlink(missing_ok=True)
             os.environ.clear()
