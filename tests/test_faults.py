@@ -373,7 +373,7 @@ def test_a_crash_in_the_other_grids(build, monkeypatch, capsys):
         return measure(cell, *rest) if crash else {}
 
     monkeypatch.setattr(ablation, "measure", measured)
-    monkeypatch.setattr(weights, "settings", lambda: [(0.8, 0.0, 0.0, 0.0), (0.4, 0.0, 0.0, 0.0)])
+    monkeypatch.setattr(weights, "settings", lambda: [(0.8, 0.0, 0.0, 0.0), (0.6, 0.0, 0.0, 0.0)])
     monkeypatch.setattr(compare, "CONDITIONS", {"built-in-white": ("built-in", "white")})
     quiet = {"device": "cpu", "progress": False}
     calls = {
@@ -381,11 +381,11 @@ def test_a_crash_in_the_other_grids(build, monkeypatch, capsys):
         "isonet": lambda: verdict.run("smoke", ["isonet", "recorrupted"], seeds=[0], **quiet),
         "white.bad": lambda: ablation.run("test", "smoke", **quiet),
         "bm4d": lambda: compare.run("smoke", **quiet),
-        "0.4 0 0 0": lambda: [weights.run("smoke", **quiet)],
+        "0.6 0 0 0": lambda: [weights.run("smoke", **quiet)],
     }
     restored = artefacts.restored
     for name, call in calls.items():
-        bad = {"0.4 0 0 0": "(0.4,"}.get(name, name.partition(".")[0])
+        bad = {"0.6 0 0 0": "(0.6,"}.get(name, name.partition(".")[0])
         monkeypatch.setattr(artefacts, "restored", restored if bad == "white" else crashing(bad, RuntimeError("boom")))
         with pytest.raises(CryostudyError, match=rf"^1 of \d+ cells failed, .*, {name}: RuntimeError: boom$"):
             call()
