@@ -20,7 +20,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from cryostudy import PROFILES, artefacts, cells, comparison, data, grid, records
+from cryostudy import PROFILES, artefacts, comparison, data, failures, grid, records
 from cryostudy.acquisition import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.methods import Denoiser, Method, get
@@ -211,14 +211,14 @@ def run(
                 if before.get(cell.name, {}).get("artefact") == key:
                     record.add(cell.name, before[cell.name])
                 else:
-                    with cells.tried(f"{record.name}, {cell.name}", failed, record):
+                    with failures.tried(f"{record.name}, {cell.name}", failed, record):
                         record.add(cell.name, measure(cell, given[cell.noise], seed, device) | {"artefact": key})
                     record.finish(folder)
                     if bar.disable and progress is None:  # a log says what a bar would have shown
                         print(f"{record.name}: {cell.name}", file=sys.stderr)
                 bar.update()
             written.append(record.finish(folder))
-    cells.conclude(failed, len(numbers) * len(ablation.cells))
+    failures.conclude(failed, len(numbers) * len(ablation.cells))
     return written
 
 

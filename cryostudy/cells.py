@@ -1,49 +1,72 @@
-"""The cells of a grid: one that fails is named at the end and stops none of the others."""
+"""One cell of a run grid: its recording, its restoration and what is recorded of them."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
-from cryostudy.errors import CryostudyError
-from cryostudy.io.destination import FULL
-from cryostudy.records import Record
+import numpy as np
+from numpy.typing import NDArray
 
-NAMED = 3  # failed cells whose errors are told at the end
+from cryostudy import artefacts, comparison, datasets, grid, metrics, records
+from cryostudy.acquisition import Acquisition
+from cryostudy.methods import get
+from cryostudy.runs import NOTEBOOK, SIMULATED, Cell
 
 
-@contextmanager
-def tried(name: str, failed: dict[str, str], record: Record | None = None) -> Iterator[None]:
-    """A block whose error goes into `failed` under the cell's name, and into the notes of a record, and is no more.
+def recording(cell: Cell) -> Acquisition:
+    """The recording of a cell: a cube of the profile's side (:data:`cryostudy.grid.SIDES`), of a public data set as
+    much of its middle.
 
-    The traceback of what is no CryostudyError, a defect, is printed. Ctrl-C and a full disk, on which no other cell
-    could be kept either, stop the grid.
+    Raises:
+        InputError: what the data set needs is not there.
     """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise
-        if not isinstance(error, CryostudyError):
-            traceback.print_exc()
-        failed[name] = said(error)
-        if record is not None:
-            record.content["notes"].append(f"{name} failed: {failed[name]}")
+    if cell.dataset in SIMULATED:
+        return simulated(cell)
+    name, _, item = cell.dataset.partition("/")
+    # SHREC has no halves; rebuilt from its projections it does.
+    options: dict[str, Any] = {"rebuilt": True} if name.startswith("shrec") else {}
+    return datasets.get(name, item or None, f"centre:{grid.SIDES[cell.profile]}", **options)
 
 
-def said(error: Exception) -> str:
-    """An error in one line, with its kind where that is no error of this study."""
-    text = " ".join(str(error).split("\n", 1)[0].split())
-    return text if isinstance(error, CryostudyError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+def simulated(cell: Cell) -> Acquisition:
+    """:func:`cryostudy.grid.acquisition` of a cell, with the noise preset's own level where the cell names none."""
+    from cryostudy.simulate.noise import noise_level
+
+    condition = grid.Condition(cell.dataset, cell.noise, noise_level(cell.noise, cell.level))
+    return grid.acquisition(condition, cell.profile, cell.seed)
 
 
-def conclude(failed: dict[str, str], count: int) -> None:
-    """Raise CryostudyError, when a grid of `count` cells is done, if any of them failed."""
-    if failed:
-        told = [f"{name}: {text}" for name, text in failed.items()]
-        rest = f"; and {len(told) - NAMED} more" if len(told) > NAMED else ""
-        raise CryostudyError(
-            f"{len(told)} of {count} cells failed, the others are recorded; the same command tries these again; "
-            + "; ".join(told[:NAMED]) + rest
-        )  # fmt: skip
+def run(cell: Cell) -> tuple[records.Record, Acquisition, NDArray[np.float32]]:
+    """Restore a cell's recording; returns its record, to be finished, the recording and the restored volume.
+
+    Scores are those of :func:`cryostudy.comparison.scores` where the truth is known, else `deviation` (of the raw one)
+    and, where there are halves, `halves_0.143`, the resolution (Å) at which their restorations agree. What is trained
+    already is taken from the artefacts, so that a run cut short goes on.
+
+    Raises:
+        InputError: the data set is not there, or lacks what the method needs.
+    """
+    parameters = {
+        "dataset": cell.dataset, "noise": cell.noise, "level": cell.level, "method": cell.method,
+        "settings": dict(cell.settings),
+    }  # fmt: skip
+    record = records.start(cell.name, profile=cell.profile, seed=cell.seed, parameters=parameters)
+    record.content["notebook_sha256"] = records.code_hash(NOTEBOOK)
+    given = recording(cell)
+    record.data(given)
+    method = get(cell.method).at(cell.profile, **cell.settings)
+    method.check(given)
+    # A cell is one seed at every profile: the grid's own seeds stand in for those that a profile repeats a run with.
+    (volume,) = comparison.restore(record, cell.method, method, given, seed=cell.seed, profile="laptop")
+    for name, one in (("noisy", given.full), (cell.method, volume)):
+        if given.clean is not None or given.truth is not None:
+            comparison.measure(record, name, [one], given)
+        else:
+            record.add(name, {"deviation": float(one.std() / given.full.std())})
+    if given.clean is None and given.halves is not None:
+        fit = artefacts.fitted(method, given, seed=cell.seed)
+        pairs: dict[str, Any] = {"noisy": given.halves, cell.method: tuple(fit(half) for half in given.halves)}
+        for name, pair in pairs.items():
+            curve = metrics.fsc(*pair, voxel_size=given.voxel_size)
+            record.add(name, {"halves_0.143": curve.resolution()})
+    return record, given, volume

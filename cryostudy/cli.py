@@ -1,4 +1,4 @@
-"""The command line: `cryostudy restore | train | match | methods | simulate | chapter | grid | fetch`."""
+"""The command line: `cryostudy restore | train | match | methods | simulate | chapter | grid | run | fetch`."""
 
 from __future__ import annotations
 
@@ -287,6 +287,19 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(run=run_grid)
 
     p = commands.add_parser(
+        "run", help="run one cell of a run grid",
+        description="Execute one cell of a run grid (data/runs/NAME.yml: data set, noise, method, seed, profile) with "
+        "papermill. `make grid GRID=NAME` runs all cells that are out of date, on this machine or on a cluster.",
+        epilog="example: cryostudy run smoke built-in_white-0.25_gaussian_seed0 --profile smoke",
+    )  # fmt: skip
+    p.add_argument("grid", nargs="?", help="its name, or the path of a YAML file (default: list them)")
+    p.add_argument("cell", nargs="?", help="(default: list them)")
+    p.add_argument("--data", metavar="NAME", help="make this data set of the grid ready instead, for machines offline")
+    p.add_argument("--table", action="store_true", help="write the table of all cells instead, and say which failed")
+    add_profile(p)
+    p.set_defaults(run=run_cell)
+
+    p = commands.add_parser(
         "fetch", help="download a data set",
         description="Download a data set into the folder that CRYOSTUDY_DATA names, and verify it. A download cut "
         "short goes on where it was.",
@@ -315,7 +328,14 @@ def add_seed_and_device(p: argparse.ArgumentParser) -> None:
 
 def add_device(p: argparse.ArgumentParser) -> None:
     """--device."""
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    p.add_argument(
+        "--device",
+        default="auto",
+        help=(
+            "auto, cpu, cuda, cuda:1; cuda:0,1 trains on both GPUs, which share each batch, and cpu:2 in two processes "
+            "(default: %(default)s)"
+        ),
+    )
 
 
 def restore(a: argparse.Namespace) -> None:
@@ -410,7 +430,7 @@ def chapter(a: argparse.Namespace) -> None:
 def run_grid(a: argparse.Namespace) -> None:
     """`cryostudy grid`."""
     with busy("start"):  # torch alone takes seconds to import
-        from cryostudy import ablation, cells, grid, paired, verdict
+        from cryostudy import ablation, failures, grid, paired, verdict
         from cryostudy.explore import compare, store, weights
 
     if a.paired + a.downstream + a.explorer + (a.ablation is not None) > 1:
@@ -431,15 +451,40 @@ def run_grid(a: argparse.Namespace) -> None:
         store.check(a.profile)
         failed: dict[str, str] = {}
         found = []
-        with cells.tried("weights", failed):
+        with failures.tried("weights", failed):
             found.append(weights.run(a.profile, seed=a.seed or 0, device=a.device))
-        with cells.tried("methods", failed):
+        with failures.tried("methods", failed):
             found += compare.run(a.profile, seed=a.seed or 0, device=a.device)
-        cells.conclude(failed, 2)
+        failures.conclude(failed, 2)
     else:
         found = grid.run(a.profile, a.condition, a.method, seed=a.seed or 0, device=a.device)
     for path in found:
         print(path)
+
+
+def run_cell(a: argparse.Namespace) -> None:
+    """`cryostudy run`."""
+    from cryostudy import runs
+
+    if a.grid is None:
+        print("\n".join(f"{name:12} {', '.join(runs.profiles(name))}" for name in runs.names()))
+        return
+    if (a.cell is not None) + (a.data is not None) + a.table > 1:
+        raise InputError("a cell, --data and --table are different things to ask for; leave all but one out")
+    with busy("start"):  # torch alone takes seconds to import
+        from cryostudy.commands import run
+
+        grid = runs.read(a.grid, a.profile)
+    if a.table:
+        path, failed = run.write_table(grid)
+        print(path)
+        if failed:
+            print("\n".join(run.lines(failed)), file=sys.stderr)
+            raise CryostudyError(f"run grid {grid.name}: {len(failed)} of {len(grid.cells)} cells failed, see above")
+    elif a.data:
+        print(run.get_data(a.data, grid.profile))
+    else:
+        print("\n".join(grid.cells) if a.cell is None else run.run_cell(grid, a.cell))
 
 
 def fetch(a: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cryostudy import PROFILES, cells, comparison, data, records
+from cryostudy import PROFILES, comparison, data, failures, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.methods import Method, available, get
@@ -124,7 +124,7 @@ def run(
         for where in chosen:
             condition = CONDITIONS[where]
             recording = None
-            with cells.tried(where, failed):  # a specimen that cannot be downloaded
+            with failures.tried(where, failed):  # a specimen that cannot be downloaded
                 recording = acquisition(condition, profile, seed)
             if recording is None:
                 bar.update(len(names))
@@ -148,7 +148,7 @@ def run(
                 bar.set_description(f"{where}, {name}")
                 record.content["metrics"].get(name, {}).pop("failed", None)
                 cell_name = f"{where}, {name}"
-                with cells.tried(cell_name, failed):
+                with failures.tried(cell_name, failed):
                     cell(record, method(name, condition, profile), recording, seed=seed, device=device, profile=profile)
                 if cell_name in failed:
                     record.content["metrics"][name] = {"failed": failed[cell_name]}
@@ -158,7 +158,7 @@ def run(
             written.append(folder / f"{where}.json")
             if bar.disable:  # a log says what a bar would have shown
                 print(f"{where}: {len(names)} methods", file=sys.stderr)
-    cells.conclude(failed, len(chosen) * len(names))
+    failures.conclude(failed, len(chosen) * len(names))
     return written
 
 

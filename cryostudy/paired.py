@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cryostudy import PROFILES, artefacts, cells, comparison, data, grid, records
+from cryostudy import PROFILES, artefacts, comparison, data, failures, grid, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.methods import Method, get
@@ -109,7 +109,7 @@ def run(
                     cell = f"{one.name}.seed{seed}"
                     bar.set_description(f"{name}, {cell}")
                     if cell not in record.content["metrics"]:
-                        with cells.tried(f"{name}, {cell}", failed, record):
+                        with failures.tried(f"{name}, {cell}", failed, record):
                             volume = artefacts.restored(one, recording, seed=seed, device=device, progress=False)
                             record.add(cell, scores(volume, recording) | {"package": records.package_hash()[:16]})
                         if bar.disable:  # a log says what a bar would have shown
@@ -117,7 +117,7 @@ def run(
                     bar.update()
                     record.finish(folder)
             written.append(path)
-    cells.conclude(failed, len(names) * SEEDS * len(chosen))
+    failures.conclude(failed, len(names) * SEEDS * len(chosen))
     return written
 
 

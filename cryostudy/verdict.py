@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cryostudy import PROFILES, artefacts, cells, downstream, grid, paired, records
+from cryostudy import PROFILES, artefacts, downstream, failures, grid, paired, records
 from cryostudy.acquisition import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.matching import Match
@@ -74,7 +74,7 @@ def run(
             for name in chosen:
                 bar.set_description(f"seed {seed}, {name}")
                 if name not in record.content["metrics"]:
-                    with cells.tried(f"{record.name}, {name}", failed, record):
+                    with failures.tried(f"{record.name}, {name}", failed, record):
                         raw = raw or searches(recording.full, recording, profile, device)
                         volume = restored(name, recording, profile, seed, device)
                         found = scores(volume, recording, raw, filled=name in downstream.FILLED,
@@ -86,7 +86,7 @@ def run(
                         print(f"{record.name}: {name}", file=sys.stderr)
                 bar.update()
             written.append(path)
-    cells.conclude(failed, total)
+    failures.conclude(failed, total)
     return written
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cryostudy import artefacts, cells, comparison, data, records
+from cryostudy import artefacts, comparison, data, failures, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import CryostudyError
 from cryostudy.explore import store
@@ -81,7 +81,7 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
             for name in (*volumes, *METHODS):
                 bar.set_description(f"{condition}, {name}")
                 if name not in record.content["metrics"]:
-                    with cells.tried(f"{condition}, {name}", failed, record):
+                    with failures.tried(f"{condition}, {name}", failed, record):
                         if name == "gaussian_oracle":
                             volume = comparison.oracle_gaussian(noisy)[0]
                         elif name in volumes:
@@ -99,5 +99,5 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
                         print(f"{condition}: {name}", file=sys.stderr)
                 bar.update(name in METHODS)
             written.append(record.finish(folder))
-    cells.conclude(failed, total)
+    failures.conclude(failed, total)
     return written

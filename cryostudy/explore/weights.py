@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cryostudy import artefacts, cells, data, records
+from cryostudy import artefacts, data, failures, records
 from cryostudy.data import Acquisition
 from cryostudy.explore import store
 from cryostudy.methods import get
@@ -118,7 +118,7 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
         for name, runs in again.items():
             bar.set_description(name)
             if name not in found:
-                with cells.tried(f"{NAME}, {name}", failed, record):
+                with failures.tried(f"{NAME}, {name}", failed, record):
                     measured = [store.scores(restored(w, s), noisy) for w, s in runs]
                     for metric in ("cc", "psnr", "ssim", "noise_left", "contrast"):
                         values = [float(one[metric]) for one in measured]
@@ -128,7 +128,7 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
         for weights in chosen:
             bar.set_description(key(weights))
             if key(weights) not in found:
-                with cells.tried(f"{NAME}, {key(weights)}", failed, record):
+                with failures.tried(f"{NAME}, {key(weights)}", failed, record):
                     volume = restored(weights, seed)
                     record.add(key(weights), store.scores(volume, noisy) | store.planes(volume, noisy.clean))
                     record.add(key(weights), {"package": records.package_hash()[:16]})
@@ -137,5 +137,5 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
                     print(f"{NAME}: {key(weights)}", file=sys.stderr)
             bar.update()
     path = record.finish(folder)
-    cells.conclude(failed, len(again) + len(chosen))
+    failures.conclude(failed, len(again) + len(chosen))
     return path
