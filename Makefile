@@ -81,8 +81,8 @@ lint: $(STAMP) ## check style and types
 test: lint ## lint, then every test; the slowest are listed at the end
 	@$(PY) -m pytest
 
-bench: $(STAMP) ## speed and memory as ratios against peers (benchmarks/README.md)
-	@failed=0; for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) "$$script" || failed=1; done; exit $$failed
+bench: $(STAMP) ## speed, memory and roofline against peers in one table (benchmarks/README.md)
+	@$(PY) benchmarks/table.py
 
 lock: ## write requirements.lock anew with the newest releases that pyproject.toml allows
 	@mkdir -p _build && $(or $(PYTHON),python3.11) -m venv --clear _build/lock

@@ -10,13 +10,12 @@ is CPU time: medians of interleaved runs on one thread.
 
 import argparse
 import importlib.util
-import statistics
 import time
 
 import numpy as np
 import torch
 from scipy import fft, ndimage
-from timing import verdict
+from timing import interleaved, milliseconds, release, row, verdict
 
 from cryostudy.matching import resampled, rotations, search, spherical_mask
 from cryostudy.matching.template import extent
@@ -79,27 +78,25 @@ def main() -> None:
     def plain() -> None:
         results["scipy loop"] = scipy_search(volume, template, grid)
 
-    runs, taken = {"cryostudy": ours, "scipy loop": plain}, {"cryostudy": [0.0], "scipy loop": [0.0]}
-    for repeat in range(options.repeats + 1):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            if repeat:
-                taken[name].append(time.process_time() - start)
-    seconds = {name: statistics.median(times[1:]) for name, times in taken.items()}
+    seconds = interleaved({"cryostudy": ours, "scipy loop": plain}, options.repeats, time.process_time)
     print(f"{options.side}^3, template {len(template)}^3, {len(grid)} orientations, median of {options.repeats}")
     for name, value in seconds.items():
         print(f"  {name:12}{1e3 * value / len(grid):8.1f} ms of CPU time an orientation")
     ratio = seconds["scipy loop"] / seconds["cryostudy"]
     print(f"  speed: {ratio:.1f} times that of the loop (goal {GOAL:g}: {verdict(ratio >= GOAL)})")
+    theirs, own = (seconds[name] / len(grid) for name in ("scipy loop", "cryostudy"))
+    row(
+        f"template matching, an orientation at {options.side}³, one thread, CPU time",
+        peer=f"loop of {release('scipy')} in the script", theirs=milliseconds(theirs), ours=milliseconds(own),
+        ratio=ratio, goal=f"at least {GOAL:g}", met=ratio >= GOAL,
+    )  # fmt: skip
     alike = np.corrcoef(*(map_.ravel() for map_ in results.values()))[0, 1]
     print(f"  correlation of the score maps: {alike:.5f} (goal above 0.99: {verdict(alike > 0.99)})")
-    if importlib.util.find_spec("pytom_tm") is None:
-        print("skipped: pytom-match-pick is not installed (pip install pytom-match-pick[cuda])")
-    elif not torch.cuda.is_available():
-        print("skipped: pytom-match-pick is installed, but needs a GPU, and none is at hand")
-    else:
-        print("skipped: the comparison with pytom-match-pick on a GPU is still to be written")
+    reason = "needs a GPU and cupy"
+    if importlib.util.find_spec("pytom_tm") is not None and torch.cuda.is_available():
+        reason = "the comparison on a GPU is not written"
+    print(f"skipped: pytom-match-pick ({reason})")
+    row("template matching on a GPU", peer=release("pytom-match-pick"), skipped=reason)
 
 
 if __name__ == "__main__":

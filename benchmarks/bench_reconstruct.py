@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timing import interleaved, verdict
+from timing import interleaved, milliseconds, release, row, verdict
 
 from cryostudy.tomography import project, reconstruct
 from cryostudy.tomography.reconstruction import transfer_function
@@ -91,7 +91,9 @@ def main() -> None:
     try:
         import astra
     except ImportError:
-        print("skipped: astra-toolbox is not installed (pip install astra-toolbox); no ratio, no difference")
+        reason = "astra-toolbox is not installed (pip install astra-toolbox)"
+        print(f"skipped: {reason}; no ratio, no difference")
+        row("back-projection", peer="astra-toolbox", goal="at least 2", skipped=reason)
     else:
         print(f"astra-toolbox {astra.__version__}")
         runs["astra linear, back-projection, 1 core"] = astra_runner("linear", "BP", sinogram)
@@ -109,7 +111,16 @@ def main() -> None:
 
     if "astra linear, filtered, 1 core" in runs:
         ours_2 = seconds["cryostudy, back-projection, 2 core(s)"] / options.slices
-        ratio = seconds["astra linear, back-projection, 1 core"] / ours_2
+        theirs = seconds["astra linear, back-projection, 1 core"]
+        ratio = theirs / ours_2
+        for cores, least in ((2, 2.0), (1, None)):
+            own = seconds[f"cryostudy, back-projection, {cores} core(s)"] / options.slices
+            row(
+                f"back-projection, {len(ANGLES)} tilts, a slice of {DEPTH} x {WIDTH}, ours on {cores} core(s)",
+                peer=f"{release('astra-toolbox')}, linear, one core", theirs=milliseconds(theirs),
+                ours=milliseconds(own), ratio=theirs / own, goal=f"at least {least:g}" if least else "",
+                met=theirs / own >= least if least else None,
+            )  # fmt: skip
         print(f"back-projection, astra linear / cryostudy on 2 cores: {ratio:.1f} (goal 2: {verdict(ratio >= 2)})")
         # The same ramp-filtered projections through both, so that only the back-projections differ.
         transfer = transfer_function(2 * WIDTH, "ramp", DEPTH)
@@ -125,6 +136,11 @@ def main() -> None:
         for a, b in (("cryostudy", "astra strip"), ("cryostudy", "astra linear"), ("astra strip", "astra linear")):
             difference = np.linalg.norm((found[a] - found[b])[circle]) / np.linalg.norm(found[b][circle])
             goal = f" (goal under 2 %: {verdict(difference < 0.02)})" if a == "cryostudy" else ""
+            if a == "cryostudy":
+                row(
+                    "the same: relative difference", peer=f"{release('astra-toolbox')}, {b.split()[1]}",
+                    ours=f"{100 * difference:.2g} %", goal="under 2 %", met=difference < 0.02,
+                )  # fmt: skip
             print(f"  {a} - {b}: {100 * difference:.3f} %{goal}")
 
     if options.no_memory or not Path("/proc/self/status").exists():
@@ -133,6 +149,7 @@ def main() -> None:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             peak = pool.submit(memory_beyond_input_and_output).result()
         print(f"200 x 1000 x 1000 from {len(ANGLES)} tilts: peak {peak:.2f} GB beyond input and output")
+        row("reconstruction of 200 x 1000 x 1000: peak beyond input and output", ours=f"{peak:.2f} GB")
 
 
 if __name__ == "__main__":

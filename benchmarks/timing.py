@@ -1,25 +1,77 @@
-"""What the benchmarks share: interleaved timing, and the verdict on a goal."""
+"""What the benchmarks share: interleaved timing, the verdict on a goal, and the rows of the common table."""
 
+import json
+import os
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+Clock = Callable[[], float]
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, after one run to warm up.
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], repeats: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of each, after one run to warm up; `clock` may be `time.process_time`, CPU time of all threads.
 
     The runs take turns, so that a machine which slows down meanwhile slows down all of them alike.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if repeat:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def verdict(met: bool) -> str:
     """A goal met or missed, in a word."""
     return "met" if met else "missed"
+
+
+def row(
+    what: str,
+    *,
+    peer: str = "",
+    theirs: str = "",
+    ours: str = "",
+    ratio: float | None = None,
+    goal: str = "",
+    met: bool | None = None,
+    skipped: str = "",
+) -> None:
+    """Leave a row for the table that `table.py` prints, in the file that it names; alone, a script leaves none.
+
+    Args:
+        what: was measured, with its size. peer: with its version. theirs, ours: with units. ratio: theirs / ours, or
+            what `goal` says. met: None where there is no goal. skipped: why nothing was measured.
+    """
+    if place := os.environ.get("BENCH_ROWS"):
+        cells = {"what": what, "peer": peer, "theirs": theirs, "ours": ours, "ratio": ratio, "goal": goal, "met": met}
+        with open(place, "a", encoding="utf-8") as file:
+            file.write(json.dumps(cells | {"skipped": skipped}) + "\n")
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds, three digits or all before the point."""
+    return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{1e3 * seconds:.0f} ms"
+
+
+def release(package: str) -> str:
+    """A package and its installed version."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package
+
+
+def revision(clone: Path) -> str:
+    """The commit of a clone, seven digits; "revision unknown" where it is none."""
+    command = ["git", "-C", str(clone), "rev-parse", "HEAD", "--show-toplevel"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return found[0][:7] if found and Path(found[-1]) == clone.resolve() else "revision unknown"
