@@ -21,12 +21,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from scipy import ndimage
 
 from cryostudy import ablation, artefacts, cli, grid, io, paired, verdict
+from cryostudy.commands import chapter
 from cryostudy.datasets.download import Remote, download
 from cryostudy.errors import CryostudyError, InputError
 from cryostudy.explore import compare, weights
 from cryostudy.io.aside import alone, neighbour
+from cryostudy.same import compared
 
-TIMES = ("started", "wall_seconds", "peak_memory")
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc, which only Linux has")
 
 
@@ -90,14 +91,9 @@ def steps_logged(folder):
     return max((len(log.read_text().splitlines()) - 1 for log in folder.rglob("log.csv")), default=0)
 
 
-def timeless(path):
-    """A record without what differs from run to run."""
-    found = {key: value for key, value in json.loads(path.read_text()).items() if key not in TIMES}
-    for measured in found["metrics"].values():
-        for key in ("seconds", "memory_mib", "fit_seconds", "restore_seconds"):
-            measured.pop(key, None)
-    found.pop("modules", None)  # the slow script imports others first
-    return found
+def apart(one, other):
+    """Where two records differ, but for times and memory."""
+    return list(compared(*(json.loads(path.read_text()) for path in (one, other))))
 
 
 def hidden(folder):
@@ -128,7 +124,8 @@ def test_a_thousand_malformed_files(tmp_path):
 
 
 class Slow(http.server.BaseHTTPRequestHandler):
-    """Sends its server's `content` in pieces, with a pause after each while `pause` is set; counts bytes in `sent`."""
+    """Sends its server's `content` in pieces, with a pause after each while `pause` is set; counts bytes in `sent`, by
+    where they begin."""
 
     def do_GET(self):
         at, given = self.server, self.headers.get("Range")
@@ -146,7 +143,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(piece)
             except OSError:  # killed
                 return
-            at.sent += len(piece)
+            at.sent[first] = at.sent.get(first, 0) + len(piece)
             if at.pause:
                 time.sleep(0.05)
 
@@ -156,7 +153,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
 
 def test_a_killed_download_goes_on_where_it_was(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    server.content, server.asked, server.sent, server.pause = np.random.default_rng(0).bytes(4_000_000), [], 0, True
+    server.content, server.asked, server.sent, server.pause = np.random.default_rng(0).bytes(4_000_000), [], {}, True
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     remote = Remote("sub/a.mrc", f"http://127.0.0.1:{server.server_address[1]}/a.mrc", len(server.content),
                     "sha256:" + hashlib.sha256(server.content).hexdigest())  # fmt: skip
@@ -173,11 +170,11 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path):
     kill(child)
     kept = part.stat().st_size
     assert 500_000 < kept < len(server.content) and not part.with_suffix("").exists()
-    server.pause, server.sent = False, 0
+    server.pause = False
     server.asked.clear()
     path = download(remote, tmp_path)
     assert path.read_bytes() == server.content and server.asked == [f"bytes={kept}-"]
-    assert server.sent == len(server.content) - kept
+    assert server.sent[kept] == len(server.content) - kept
     assert [p.name for p in path.parent.iterdir()] == ["a.mrc"]
     server.shutdown()
     server.server_close()
@@ -207,7 +204,7 @@ record.finish();
 
 
 @linux
-def test_a_killed_chapter_ends_as_if_undisturbed(tmp_path, monkeypatch):
+def test_a_killed_chapter_ends_as_if_undisturbed(tmp_path, monkeypatch, run):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     cells = [
@@ -226,10 +223,11 @@ def test_a_killed_chapter_ends_as_if_undisturbed(tmp_path, monkeypatch):
         sys.exit(main(["chapter", "09_trains", "--profile", "smoke", *sys.argv[1:]]))
     """
 
-    def ended(place, *words):
-        child = start(script, "--out", place / "09_trains.ipynb", *words, env={"CRYOSTUDY_BUILD": str(place / "build")})
-        said, complaint = child.communicate(timeout=120)
-        assert child.returncode == 0 and complaint == "" and said == f"{place / '09_trains.ipynb'}\n", complaint
+    monkeypatch.setattr(chapter, "NOTEBOOKS", folder)
+
+    def ended(place):
+        monkeypatch.setenv("CRYOSTUDY_BUILD", str(place / "build"))
+        assert run("chapter", "09_trains", "--profile", "smoke", "--out", place / "09_trains.ipynb")[0] == 0
         return place / "09_trains.ipynb", place / "records" / "09_trains.json"
 
     place, other = tmp_path / "one", tmp_path / "other"
@@ -239,11 +237,10 @@ def test_a_killed_chapter_ends_as_if_undisturbed(tmp_path, monkeypatch):
     (place / "records").mkdir()
     kept.append(place / "records" / "09_trains.json")
     kept[1].write_text("its record")
-    child = start(script, "--out", kept[0], "-p", "pause", "0.2", env={"CRYOSTUDY_BUILD": str(place / "build")})
+    child = start(script, "--out", kept[0], "-p", "pause", "0.1", env={"CRYOSTUDY_BUILD": str(place / "build")})
     wait_for(lambda: steps_logged(place) >= 4, child)
-    twice = start(script, "--out", kept[0], env={"CRYOSTUDY_BUILD": str(place / "build")})
-    said, complaint = twice.communicate(timeout=120)
-    assert (twice.returncode, said) == (2, "") and "another process is at work there" in complaint
+    code, said, complaint = run("chapter", "09_trains", "--profile", "smoke", "--out", kept[0])
+    assert (code, said) == (2, "") and "another process is at work there" in complaint
     found = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
     kernels = [pid for pid in found if "ipykernel" in Path(f"/proc/{pid}/cmdline").read_text()]
     assert len(kernels) == 1
@@ -259,7 +256,7 @@ def test_a_killed_chapter_ends_as_if_undisturbed(tmp_path, monkeypatch):
     assert 4 <= done < 30
     notebook, record = ended(place)
     undisturbed = ended(other)
-    assert timeless(record) == timeless(undisturbed[1])
+    assert apart(record, undisturbed[1]) == []
     assert [cell.source for cell in nbformat.read(notebook, 4).cells[2:]] == [
         cell.source for cell in nbformat.read(undisturbed[0], 4).cells[2:]
     ]
@@ -283,8 +280,8 @@ def test_a_killed_grid_ends_as_if_undisturbed(tmp_path, monkeypatch, run):
     for name in ("one", "other"):
         monkeypatch.setenv("CRYOSTUDY_BUILD", str(tmp_path / name))
         assert run(*words)[0] == 0
-    found, expected = (timeless(tmp_path / name / folder) for name in ("one", "other"))
-    assert found == expected and found["metrics"]["noise2void"]["cc"] > 0
+    assert apart(tmp_path / "one" / folder, tmp_path / "other" / folder) == []
+    assert json.loads((tmp_path / "one" / folder).read_text())["metrics"]["noise2void"]["cc"] > 0
     assert hidden(tmp_path / "one") == []
 
 
@@ -485,7 +482,7 @@ def test_a_grid_and_a_download_on_a_full_disk(small_disk, run, tmp_path, monkeyp
     monkeypatch.setenv("CRYOSTUDY_BUILD", str(tmp_path / "build"))
     assert run(*words)[0] == 0
     name = "build/runs/smoke/records/grid/built-in-awgn-0.1.json"
-    assert timeless(place / name) == timeless(tmp_path / name)
+    assert apart(place / name, tmp_path / name) == []
 
 
 def test_what_torch_and_numpy_hide_is_named(small_disk):
@@ -632,7 +629,7 @@ def test_a_match_killed_before_its_record_goes_on(tomogram, tmp_path, run, monke
         patch.setattr(sys.modules["cryostudy.matching.search"], "search_part", lambda *_: pytest.fail("searched again"))
         assert run(*words, tmp_path / "one")[0] == 0
     assert run(*words, tmp_path / "other")[0] == 0
-    assert timeless(tmp_path / "one" / "record.json") == timeless(tmp_path / "other" / "record.json")
+    assert apart(tmp_path / "one" / "record.json", tmp_path / "other" / "record.json") == []
     assert not (tmp_path / "one" / "search.npz").exists()
 
 
