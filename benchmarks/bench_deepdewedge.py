@@ -13,7 +13,6 @@ import argparse
 import importlib
 import math
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import verdict
+from timing import interleaved, milliseconds, revision, row, verdict
 
 from cryostudy.methods.deepdewedge import DeepDeWedge
 from cryostudy.methods.learned import generator
@@ -72,18 +71,6 @@ def authors(path: Path, halves: torch.Tensor, side: int, folder: Path) -> Pair:
     return lambda: pairs[0]
 
 
-def cpu_seconds(runs: dict[str, Pair], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each, which take turns, after one run to warm up."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            if repeat:
-                found[name].append(time.process_time() - start)
-    return {name: statistics.median(times) for name, times in found.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     peer = os.environ.get("DEEPDEWEDGE")
@@ -97,17 +84,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = {OURS: ours(halves, options.side)}
         if options.peer is None:
-            print("skipped: the authors' class (give --peer PATH or DEEPDEWEDGE=PATH, a clone of it); no ratio")
+            reason = "give DEEPDEWEDGE=PATH or --peer PATH, a clone of it"
+            print(f"skipped: the authors' class ({reason}); no ratio")
+            row("DeepDeWedge training pair", peer="DeepDeWedge", goal=f"at least {GOAL:g}", skipped=reason)
         elif not (options.peer / "ddw" / "utils" / "subtomo_dataset.py").is_file():
             parser.error(f"--peer {options.peer}: no ddw/utils/subtomo_dataset.py in it; give a clone of DeepDeWedge")
         else:
             runs[PEER] = authors(options.peer, halves, options.side, Path(folder))
-        seconds = cpu_seconds(runs, options.repeats)
+        seconds = interleaved(runs, options.repeats, time.process_time)
     print(f"{device_name('cpu')}, torch {torch.__version__}, one pair of {options.side}^3, median of {options.repeats}")
     for name, value in seconds.items():
         print(f"  {name:24}{1e3 * value:8.0f} ms of CPU time")
     if PEER in seconds:
         ratio = seconds[PEER] / seconds[OURS]
+        row(
+            f"DeepDeWedge training pair, {options.side}³, one thread, CPU time",
+            peer=f"DeepDeWedge {revision(options.peer)}", theirs=milliseconds(seconds[PEER]),
+            ours=milliseconds(seconds[OURS]), ratio=ratio, goal=f"at least {GOAL:g}", met=ratio >= GOAL,
+        )  # fmt: skip
         print(f"  {PEER} / {OURS}: {ratio:.1f} (goal {GOAL:g}: {verdict(ratio >= GOAL)})")
 
 

@@ -18,7 +18,6 @@ import argparse
 import importlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from timing import revision, row, verdict
+from timing import measured, revision, row, verdict
 from torch import Tensor, nn
 
 from cryostudy.acquisition import Acquisition
@@ -95,19 +94,6 @@ def ours(s: dict) -> None:
     count = sum(p.numel() for p in method.network().parameters() if p.requires_grad)
     report = {"train": middle - start, "restore": time.perf_counter() - middle, "parameters": count}
     print(json.dumps(report | {"steps": fitted.history.step}))
-
-
-def measured(command: list[str], threads: int) -> dict[str, float]:
-    """Run a program to its end: what it reports, its wall seconds, and CPU seconds of all its processes."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
-    before, start = os.times(), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    wall, after = time.perf_counter() - start, os.times()
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"exit status {done.returncode}: {last}")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return json.loads(done.stdout.strip().splitlines()[-1]) | {"wall": wall, "cpu": cpu}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from timing import verdict
+from timing import row, verdict
 
 from cryostudy.io import create_volume
 from cryostudy.io.checks import slabs
@@ -75,6 +75,7 @@ def main() -> None:
 
     if not Path("/proc/self/status").exists():
         print("skipped: memory of cryostudy restore, which is read from /proc (Linux)")
+        row("memory of cryostudy restore", skipped="no /proc here")
         return
     shape = FULL if options.full else SMALL
     volume, goal_volume = (4 * math.prod(sides) / 1e9 for sides in (shape, FULL))
@@ -93,6 +94,10 @@ def main() -> None:
             else:
                 remark = f"about {excess + goal_volume - volume:.1f} GB expected at {' x '.join(map(str, FULL))}"
             print(f"{name:34}{memory}{peak['seconds']:11.0f}   {remark}")
+            row(
+                f"cryostudy restore ({name}), {' x '.join(map(str, shape))}: peak beyond the volume",
+                ours=f"{excess:.2f} GB", goal=f"under {GOAL:g} GB", met=excess < GOAL if options.full else None,
+            )  # fmt: skip
     if not options.full:
         print("skipped: the goal's full size (--full measures it)")
 

@@ -20,7 +20,7 @@ import weakref
 from typing import Any
 
 import torch
-from timing import verdict
+from timing import row, verdict
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
@@ -127,6 +127,13 @@ def main() -> None:
             numbers = "".join(f"{found[key]:8.0f}" for key in ("fixed", "kept", "peak"))
             met = verdict((found["peak"] if real is None else real) < GOAL)
             print(f"{channels:8}{count:12,} {name:10}{numbers}{shown}   {met}")
+            if channels == WIDTHS[-1]:
+                peak = found["peak"] if real is None else real
+                row(
+                    f"GPU memory of a U-Net step, {channels} channels, {options.side}³, batch {options.batch}, {name}, "
+                    f"{'estimated' if real is None else 'measured'}",
+                    ours=f"{peak / 1024:.1f} GiB", goal=f"under {GOAL // 1024} GiB", met=peak < GOAL,
+                )  # fmt: skip
     if not gpu:
         print("skipped: the measurement, no GPU is usable here; the verdicts are those of the estimate")
 

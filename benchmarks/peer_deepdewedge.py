@@ -3,11 +3,12 @@
     PYTHON benchmarks/peer_deepdewedge.py CLONE SETTINGS
 
 PYTHON has what the clone's requirements.txt lists. SETTINGS is JSON: `halves` (two MRC files), `folder` (new),
-`subtomogram`, `stride`, `validation`, `channels`, `levels`, `batch`, `epochs`, `learning_rate`, `wedge` (degrees), `threads`. The three
-commands of the program run as they are but for one thing: `fit-model` names a GPU to Lightning, which is told the CPU
-instead. Prints one line of JSON: seconds of the stages, steps taken, parameters, versions.
+`subtomogram`, `stride`, `validation`, `channels`, `levels`, `batch`, `epochs`, `learning_rate`, `wedge` (degrees) and
+`threads`. The three commands of the program run as they are but for one thing: `fit-model` names a GPU to Lightning,
+which is told the CPU instead. Prints one line of JSON: seconds of the stages, steps taken, parameters, versions.
 """
 
+import itertools
 import json
 import sys
 import time
@@ -42,8 +43,8 @@ def main() -> None:
     ddw.fit_model(
         {"chans": s["channels"], "num_downsample_layers": s["levels"], "drop_prob": 0.0}, {"lr": s["learning_rate"]},
         num_epochs=s["epochs"], batch_size=s["batch"], subtomo_size=s["subtomogram"], mw_angle=s["wedge"], gpu=[0],
-        num_workers=1, project_dir=s["folder"], check_val_every_n_epochs=1, seed=0, save_model_every_n_epochs=s["epochs"],
-        update_subtomo_missing_wedges_every_n_epochs=s["epochs"] // 2 + 1,
+        num_workers=1, project_dir=s["folder"], check_val_every_n_epochs=1, seed=0,
+        save_model_every_n_epochs=s["epochs"], update_subtomo_missing_wedges_every_n_epochs=s["epochs"] // 2 + 1,
     )  # fmt: skip
     times.append(time.perf_counter())
     checkpoint = max(Path(s["folder"]).glob("logs/**/epoch/*.ckpt"), key=lambda path: path.stat().st_mtime)
@@ -51,7 +52,7 @@ def main() -> None:
         first, second, checkpoint, s["subtomogram"], s["wedge"], project_dir=s["folder"], batch_size=s["batch"]
     )
     times.append(time.perf_counter())
-    stages = dict(zip(("prepare", "train", "restore"), (b - a for a, b in zip(times, times[1:])), strict=True))
+    stages = dict(zip(("prepare", "train", "restore"), (b - a for a, b in itertools.pairwise(times)), strict=True))
     network = OnCPU.last.lightning_module.unet
     report = stages | {
         "steps": OnCPU.last.global_step,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 Clock = Callable[[], float]
 
@@ -27,6 +28,24 @@ def interleaved(
             if repeat:
                 seconds[name].append(clock() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def measured(command: list[str], threads: int) -> dict[str, Any]:
+    """Run a program to its end: what its last line of JSON reports, its wall seconds, and CPU seconds of its processes.
+
+    Raises:
+        RuntimeError: it failed; with the last line that it wrote.
+    """
+    count = {name: str(threads) for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")}
+    environment = os.environ | count | {"PYTHONWARNINGS": "ignore"}
+    before, start = os.times(), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    wall, after = time.perf_counter() - start, os.times()
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"exit status {done.returncode}: {last}")
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return json.loads(done.stdout.strip().splitlines()[-1]) | {"wall": wall, "cpu": cpu}
 
 
 def verdict(met: bool) -> str:
