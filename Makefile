@@ -4,7 +4,11 @@
 PROFILE ?= laptop
 # Name or path of the Python to use; empty: the newest suitable one on the search path.
 PYTHON ?=
+# What `make grid` runs, and where study and grid run: local, or slurm as profiles/slurm says.
+GRID ?= smoke
+EXECUTOR ?= local
 
+BUILD := $(or $(CRYOSTUDY_BUILD),_build)
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -13,7 +17,10 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lint book publish bench lock clean
+SNAKEMAKE = $(PY) -m snakemake --keep-going --rerun-incomplete --nolock --quiet host reason progress \
+  --show-failed-logs $(if $(filter local,$(EXECUTOR)),--cores all,--profile profiles/$(EXECUTOR))
+
+.PHONY: help install study grid test lint book publish bench lock clean
 
 # The stamp holds the directory it was made for: a copied or moved checkout installs itself anew.
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
@@ -22,7 +29,7 @@ endif
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  PROFILE=smoke|laptop|gpu sets the scale of study and publish (now: $(PROFILE))"
+	@echo "  PROFILE=smoke|laptop|gpu sets the scale of study, grid and publish (now: $(PROFILE))"
 
 install: $(STAMP) ## create .venv with the locked packages and cryostudy
 
@@ -46,15 +53,18 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" > $(STAMP)
 
-study: $(STAMP) ## run every chapter at PROFILE scale, then build the site from these runs
+study: $(STAMP) ## run every chapter and a small run grid at PROFILE scale, then build the site from these runs
 	@start=$$(date +%s); failed=0; \
-	$(PY) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --quiet host reason progress \
-	  --show-failed-logs --config profile=$(PROFILE) || failed=1; \
-	$(PY) -m cryostudy.book build --chapters _build/runs/$(PROFILE) --out _build/site/$(PROFILE) || failed=1; \
+	$(SNAKEMAKE) --config profile=$(PROFILE) || { failed=1; \
+	  $(PY) -m cryostudy.book build --chapters $(BUILD)/runs/$(PROFILE) --out $(BUILD)/site/$(PROFILE); }; \
 	seconds=$$(($$(date +%s) - start)); \
-	echo "make study: $$((seconds / 60)) min $$((seconds % 60)) s"; \
-	if [ $$failed = 1 ]; then echo "make study: something failed, see above and _build/logs/$(PROFILE)" >&2; fi; \
+	echo "make study: $(BUILD)/site/$(PROFILE)/index.html, $$((seconds / 60)) min $$((seconds % 60)) s"; \
+	if [ $$failed = 1 ]; then echo "make study: something failed, see above and $(BUILD)/logs/$(PROFILE)" >&2; fi; \
 	exit $$failed
+
+grid: $(STAMP) ## run the cells of data/runs/GRID.yml that are out of date, at PROFILE scale; EXECUTOR=slurm on a cluster
+	@$(SNAKEMAKE) grids --config profile=$(PROFILE) grid=$(GRID)
+	@echo "$(BUILD)/runs/$(PROFILE)/grids/$(notdir $(basename $(GRID))).csv"
 
 book: $(STAMP) ## build the published site from book/chapters
 	@$(PY) -m cryostudy.book build --chapters book/chapters --records data/results --out _build/site/published

@@ -20,7 +20,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from cryostudy import PROFILES, artefacts, comparison, data, grid, records
+from cryostudy import PROFILES, artefacts, comparison, data, failures, grid, records
 from cryostudy.acquisition import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.methods import Denoiser, Method, get
@@ -181,10 +181,12 @@ def run(
     Args:
         changes: as of :func:`read`.
     Raises:
-        InputError: as of :func:`read`, or a negative seed.
+        InputError: as of :func:`read`, or a negative seed. CryostudyError: when all is done, if a cell failed;
+            its error is in the notes of the record.
     """
     ablation = read(name, profile, **changes)
     folder, written = grid.record_folder(profile), []
+    failed: dict[str, str] = {}
     numbers = list(seeds) or list(range(ablation.seeds))
     hidden = None if progress is None else not progress
     with tqdm(total=len(numbers) * len(ablation.cells), unit="cell", disable=hidden) as bar:
@@ -209,12 +211,14 @@ def run(
                 if before.get(cell.name, {}).get("artefact") == key:
                     record.add(cell.name, before[cell.name])
                 else:
-                    record.add(cell.name, measure(cell, given[cell.noise], seed, device) | {"artefact": key})
+                    with failures.tried(f"{record.name}, {cell.name}", failed, record):
+                        record.add(cell.name, measure(cell, given[cell.noise], seed, device) | {"artefact": key})
                     record.finish(folder)
                     if bar.disable and progress is None:  # a log says what a bar would have shown
                         print(f"{record.name}: {cell.name}", file=sys.stderr)
                 bar.update()
             written.append(record.finish(folder))
+    failures.conclude(failed, len(numbers) * len(ablation.cells))
     return written
 
 

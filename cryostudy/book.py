@@ -6,10 +6,8 @@ Jupyter Book reads a staged copy of `_config.yml`, `_toc.yml` and `book/` with t
 
 import argparse
 import ast
-import base64
 import hashlib
 import importlib.resources
-import io
 import json
 import re
 import shutil
@@ -24,16 +22,11 @@ import yaml
 from cryostudy import launch, records, reference
 from cryostudy import pages as generated
 from cryostudy.errors import CryostudyError, InputError
+from cryostudy.pages import run_grids
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = "book/chapters"
 RECORDS = "data/results"
-GRIDS = {"grid": "cryostudy grid", "explorer": "cryostudy grid --explorer"}  # what they publish, and make with
-COLOURS = (256, 96, 48)  # of a published picture; the first that keeps the page below its limit
-# The cell of a chapter whose picture stands on the front page once the chapter is published.
-FRONT_TAG = "front-picture"
-FRONT_PICTURE = "book/images/front.png"
-MAX_NOTEBOOK_BYTES = 1_000_000
 # A page whose text, title apart, is shorter than this was not written or not built.
 MIN_PAGE_CHARACTERS = 200
 # Cells longer than this are folded; a chapter's visible code stays short.
@@ -58,9 +51,6 @@ FRONT = """<!doctype html>
 <body><p><a href="book/index.html">{title}</a></p></body>
 </html>
 """
-# Of a widget's state, what its class in the browser has by default.
-UNSAID = {"_dom_classes": [], "box_style": "", "description": "", "description_allow_html": False, "titles": [],
-          "placeholder": "\u200b"}  # fmt: skip
 # What the pages ask of MathJax: TeX in, HTML out, its own fonts. The rest of the 24 MB package stays out of the site.
 MATHJAX_KEPT = ("tex-chtml.js", "output/chtml/fonts/woff-v2/", "input/tex/extensions/", "LICENSE")
 
@@ -139,20 +129,21 @@ def stage_book(chapters: Path, record_dir: Path, stage: Path, root: Path = ROOT)
             notebook.cells.append(nbformat.v4.new_markdown_cell(links))
         nbformat.write(notebook, stage / CHAPTERS / f"{name}.ipynb")
     generated.write(stage, record_dir, pages, root)
+    run_grids.write(stage, chapters / "grids")
     return pages, missing
 
 
 def stage_notebook(notebook: nbformat.NotebookNode, changed: Sequence[str] = ()) -> None:
     """Prepares an executed chapter for reading, in place: parameters once, long code folded, a note of changed code."""
-    injected = [cell for cell in notebook.cells if "injected-parameters" in _tags(cell)]
+    injected = [cell for cell in notebook.cells if "injected-parameters" in tags(cell)]
     for cell in injected:
-        for original in (cell for cell in notebook.cells if "parameters" in _tags(cell)):
+        for original in (cell for cell in notebook.cells if "parameters" in tags(cell)):
             original.source = _with_values(original.source, cell.source)
         notebook.cells.remove(cell)
     for cell in notebook.cells:
-        untouched = not any(tag.startswith(("hide-", "remove-")) for tag in _tags(cell))
+        untouched = not any(tag.startswith(("hide-", "remove-")) for tag in tags(cell))
         if cell.cell_type == "code" and untouched and len(cell.source.splitlines()) > MAX_VISIBLE_LINES:
-            cell.metadata["tags"] = [*_tags(cell), "hide-input"]
+            cell.metadata["tags"] = [*tags(cell), "hide-input"]
     if changed:
         title, _, rest = notebook.cells[0].source.partition("\n")
         note = STALE_NOTE.format(", ".join(f"`{name}`" for name in changed))
@@ -185,91 +176,6 @@ def check_pages(html: Path, pages: list[str]) -> None:
         raise CryostudyError(f"the site was not built: no content on {', '.join(empty)}")
 
 
-def publish(name: str, profile: str, root: Path = ROOT) -> list[Path]:
-    """Copies chapter `name`, executed at `profile` scale, and its records to where they are published.
-
-    What cells wrote to stderr is left out. The picture of a cell tagged `front-picture` becomes the one on the front
-    page. Returns the files written. Of the grids (`grid`, `explorer`) only records are published.
-
-    Raises InputError when the run or its records are absent, hold a path of this machine, or exceed 1 MB.
-    """
-    runs = root / "_build" / "runs" / profile
-    if name in GRIDS:
-        return _publish_grid(runs / "records" / name, root)
-    source = runs / f"{name}.ipynb"
-    if not source.is_file():
-        raise InputError(f"{source}: no such run; first run: cryostudy chapter {name} --profile {profile}")
-    notebook = nbformat.read(source, as_version=4)
-    for key in ("input_path", "output_path"):
-        notebook.metadata.get("papermill", {}).pop(key, None)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
-    for model in widgets.get("state", {}).values():
-        model["state"] = {key: value for key, value in model["state"].items() if not _implied(key, value)}
-    text = ""
-    for colours in COLOURS:  # a page of many noisy slices needs the fewer
-        for cell in notebook.cells:
-            for output in cell.get("outputs", []):
-                if picture := output.get("data", {}).get("image/png"):
-                    output["data"]["image/png"] = _compact(picture, colours)
-        text = nbformat.writes(notebook)
-        if len(text.encode()) <= MAX_NOTEBOOK_BYTES:
-            break
-    if len(text.encode()) > MAX_NOTEBOOK_BYTES:
-        raise InputError(
-            f"{source}: {len(text.encode()) / 1e6:.1f} MB, more than the 1 MB that is published; "
-            "make its pictures fewer or smaller, or save them as JPEG"
-        )
-    run_records = sorted((runs / "records").glob(f"{name}*.json"))
-    if not run_records:
-        raise InputError(f"{runs / 'records'}: no record of {name}; run the chapter again")
-    shown = "".join(cell.source for cell in notebook.cells if "record" in _tags(cell))
-    started = json.loads(run_records[0].read_text()).get("started", "")
-    if started not in shown:  # papermill alone, for example, writes a record without a run here
-        raise InputError(f"{runs / 'records' / name}.json: not the record of {source}; run the chapter again")
-    _refuse_machine_paths({source: text} | {path: path.read_text() for path in run_records}, root)
-    for old in (root / RECORDS).glob(f"{name}*.json"):
-        old.unlink()
-    written = [root / CHAPTERS / source.name, *(root / RECORDS / path.name for path in run_records)]
-    for path in written:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    written[0].write_text(text)
-    for path in run_records:
-        shutil.copy(path, root / RECORDS)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []) if FRONT_TAG in _tags(cell) else []:
-            if picture := output.get("data", {}).get("image/png"):
-                written.append(root / FRONT_PICTURE)
-                written[-1].write_bytes(base64.b64decode(picture))
-    return written
-
-
-def _implied(key: str, value: object) -> bool:
-    """Whether the browser's class of a widget has this value unasked; said of each widget, that is half of a page."""
-    return value is None or key.startswith(("_model_", "_view_")) or (key in UNSAID and value == UNSAID[key])
-
-
-def _refuse_machine_paths(texts: dict[Path, str], root: Path) -> None:
-    """Raises InputError for a file to be published whose text holds a path of this machine."""
-    for path, content in texts.items():
-        for place in {str(root), str(Path.home())} - {"/"}:
-            if place in content:
-                raise InputError(f"{path}: holds {place}, a path of this machine; let the chapter use relative paths")
-
-
-def _publish_grid(found: Path, root: Path) -> list[Path]:
-    """Copies the records of a grid, which belong to no chapter; some chapters read them."""
-    paths = sorted(found.glob("*.json"))
-    if not paths:
-        raise InputError(f"{found}: no records of the grid; first run: {GRIDS[found.name]}")
-    _refuse_machine_paths({path: path.read_text() for path in paths}, root)
-    target = root / RECORDS / found.name
-    target.mkdir(parents=True, exist_ok=True)
-    return [Path(shutil.copy(path, target)) for path in paths]
-
-
 def _icon(path: Path) -> None:
     """A small blue square: browsers ask for an icon at the top of a site, and report an error where there is none."""
     from PIL import Image
@@ -277,17 +183,8 @@ def _icon(path: Path) -> None:
     Image.new("RGB", (32, 32), "#0072B2").save(path, "ICO")
 
 
-def _compact(picture: str, colours: int) -> str:
-    """A base64 PNG with at most so many colours, which these figures do not miss, if that is smaller."""
-    from PIL import Image
-
-    smaller = io.BytesIO()
-    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
-    image.quantize(colours, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
-    return min(picture, base64.b64encode(smaller.getvalue()).decode(), key=len)
-
-
-def _tags(cell: nbformat.NotebookNode) -> list[str]:
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    """The tags of a cell."""
     return list(cell.metadata.get("tags", []))
 
 
@@ -365,6 +262,8 @@ def main(argv: list[str] | None = None) -> int:
     publishing.add_argument("chapter")
     publishing.add_argument("profile")
     args = parser.parse_args(argv)
+    from cryostudy.publishing import publish  # which takes paths and tags from here
+
     try:
         if args.command == "build":
             print(f"The site is at {build(args.chapters, args.out, args.records)}")

@@ -1,4 +1,4 @@
-"""The command line: `cryostudy restore | train | match | methods | simulate | chapter | grid | fetch`."""
+"""The command line: `cryostudy restore | train | match | methods | simulate | chapter | grid | run | fetch`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import errno
 import inspect
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,8 +22,8 @@ from cryostudy.progress import busy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
-    with warnings.catch_warnings():
+    """Run a command; returns the exit code: 0, 2 for what the user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
+    with warnings.catch_warnings(), terminated_as_interrupted():
         warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
         warnings.showwarning = lambda message, *_, **__: say(f"note: {message}")
         try:
@@ -30,15 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except CryostudyError as error:
             say(str(error))
             return 2
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             say("stopped; run the same command again to go on from the last checkpoint")
-            return 130
+            return 143 if isinstance(stop, Terminated) else 130
         except BrokenPipeError:  # the reader of our output has seen enough, as in `cryostudy methods | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            reason = "disk full; free space" if full else f"{error.strerror or error}; check its permissions"
+            reason = {
+                errno.ENOSPC: "disk full; free space", errno.EDQUOT: "disk full; free space",
+                errno.EFBIG: "larger than files may be here; raise the limit (ulimit -f)",
+            }.get(error.errno or 0, f"{error.strerror or error}; check its permissions")  # fmt: skip
             say(f"{place}{reason} or choose another folder")
             return 2
         except (MemoryError, RuntimeError) as error:
@@ -47,6 +52,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             say("out of memory; crop the volume, or choose a smaller profile or method")
             return 2
     return 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send before they kill: an end as orderly as that of Ctrl-C."""
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Raise Terminated at SIGTERM within the block, so that training keeps its last step; main thread only."""
+
+    def stop(*_: object) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def say(text: str) -> None:
@@ -261,6 +287,19 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(run=run_grid)
 
     p = commands.add_parser(
+        "run", help="run one cell of a run grid",
+        description="Execute one cell of a run grid (data/runs/NAME.yml: data set, noise, method, seed, profile) with "
+        "papermill. `make grid GRID=NAME` runs all cells that are out of date, on this machine or on a cluster.",
+        epilog="example: cryostudy run smoke built-in_white-0.25_gaussian_seed0 --profile smoke",
+    )  # fmt: skip
+    p.add_argument("grid", nargs="?", help="its name, or the path of a YAML file (default: list them)")
+    p.add_argument("cell", nargs="?", help="(default: list them)")
+    p.add_argument("--data", metavar="NAME", help="make this data set of the grid ready instead, for machines offline")
+    p.add_argument("--table", action="store_true", help="write the table of all cells instead, and say which failed")
+    add_profile(p)
+    p.set_defaults(run=run_cell)
+
+    p = commands.add_parser(
         "fetch", help="download a data set",
         description="Download a data set into the folder that CRYOSTUDY_DATA names, and verify it. A download cut "
         "short goes on where it was.",
@@ -289,7 +328,14 @@ def add_seed_and_device(p: argparse.ArgumentParser) -> None:
 
 def add_device(p: argparse.ArgumentParser) -> None:
     """--device."""
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    p.add_argument(
+        "--device",
+        default="auto",
+        help=(
+            "auto, cpu, cuda, cuda:1; cuda:0,1 trains on both GPUs, which share each batch, and cpu:2 in two processes "
+            "(default: %(default)s)"
+        ),
+    )
 
 
 def restore(a: argparse.Namespace) -> None:
@@ -384,8 +430,8 @@ def chapter(a: argparse.Namespace) -> None:
 def run_grid(a: argparse.Namespace) -> None:
     """`cryostudy grid`."""
     with busy("start"):  # torch alone takes seconds to import
-        from cryostudy import ablation, grid, paired, verdict
-        from cryostudy.explore import compare, weights
+        from cryostudy import ablation, failures, grid, paired, verdict
+        from cryostudy.explore import compare, store, weights
 
     if a.paired + a.downstream + a.explorer + (a.ablation is not None) > 1:
         raise InputError("--paired, --downstream, --ablation and --explorer are different grids; leave all but one out")
@@ -402,14 +448,43 @@ def run_grid(a: argparse.Namespace) -> None:
     elif a.downstream:
         found = verdict.run(a.profile, a.method, seeds=() if a.seed is None else (a.seed,), device=a.device)
     elif a.explorer:
-        found = [
-            weights.run(a.profile, seed=a.seed or 0, device=a.device),
-            *compare.run(a.profile, seed=a.seed or 0, device=a.device),
-        ]
+        store.check(a.profile)
+        failed: dict[str, str] = {}
+        found = []
+        with failures.tried("weights", failed):
+            found.append(weights.run(a.profile, seed=a.seed or 0, device=a.device))
+        with failures.tried("methods", failed):
+            found += compare.run(a.profile, seed=a.seed or 0, device=a.device)
+        failures.conclude(failed, 2)
     else:
         found = grid.run(a.profile, a.condition, a.method, seed=a.seed or 0, device=a.device)
     for path in found:
         print(path)
+
+
+def run_cell(a: argparse.Namespace) -> None:
+    """`cryostudy run`."""
+    from cryostudy import runs
+
+    if a.grid is None:
+        print("\n".join(f"{name:12} {', '.join(runs.profiles(name))}" for name in runs.names()))
+        return
+    if (a.cell is not None) + (a.data is not None) + a.table > 1:
+        raise InputError("a cell, --data and --table are different things to ask for; leave all but one out")
+    with busy("start"):  # torch alone takes seconds to import
+        from cryostudy.commands import run
+
+        grid = runs.read(a.grid, a.profile)
+    if a.table:
+        path, failed = run.write_table(grid)
+        print(path)
+        if failed:
+            print("\n".join(run.lines(failed)), file=sys.stderr)
+            raise CryostudyError(f"run grid {grid.name}: {len(failed)} of {len(grid.cells)} cells failed, see above")
+    elif a.data:
+        print(run.get_data(a.data, grid.profile))
+    else:
+        print("\n".join(grid.cells) if a.cell is None else run.run_cell(grid, a.cell))
 
 
 def fetch(a: argparse.Namespace) -> None:

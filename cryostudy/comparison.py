@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from cryostudy.data import Acquisition
 from cryostudy.filters import gaussian_filter
 from cryostudy.methods import Method, available
 from cryostudy.metrics import against_truth, correlation
-from cryostudy.records import REPOSITORY, Record, build_folder, memory_of, write_json
+from cryostudy.records import REPOSITORY, Record, build_folder
 
 SIDES = {"smoke": 48, "laptop": 96, "gpu": 256}
 SEEDS = {"smoke": 1, "laptop": 1, "gpu": 3}
@@ -76,19 +75,15 @@ def restore(
 ) -> list[NDArray[np.float32]]:  # fmt: skip
     """Fit the method with as many seeds as the profile asks for, restore, and record what it cost as `name`.
 
-    `seconds` and `memory_mib` (beyond what was in use before) are those of fitting and restoring once; they are kept
-    with the artefact, so that a second run of a chapter states those of the first. Returns the volume of each seed.
+    `seconds` and `memory_mib` (beyond what was in use before) are those of fitting and restoring once, whenever that
+    was done, see :func:`cryostudy.artefacts.cost`. Returns the volume of each seed.
     """
     restored, costs = [], []
     for s in range(seed, seed + SEEDS[profile]):
-        began = time.monotonic()
-        with memory_of(device) as memory:
-            restored.append(artefacts.restored(method, acquisition, seed=s, device=device, progress=False))
-        kept = artefacts.place(method, acquisition, s) / "cost.json"
-        if not kept.exists():
-            cost = {"seconds": round(time.monotonic() - began, 2)} | ({"memory_mib": memory[0]} if memory else {})
-            write_json(kept, cost)
-        costs.append(json.loads(kept.read_text()))
+        restored.append(artefacts.restored(method, acquisition, seed=s, device=device, progress=False))
+        cost = artefacts.cost(artefacts.place(method, acquisition, s))
+        seconds = cost.pop("fit_seconds") + cost.pop("restore_seconds")
+        costs.append({"seconds": seconds} | cost)
     record.add(name, {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]})
     history = artefacts.fitted(method, acquisition, seed=seed, device=device).history
     if history:

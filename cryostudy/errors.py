@@ -10,4 +10,4 @@ class InputError(CryostudyError):
 
 
 class TrainingError(CryostudyError):
-    """A training run stopped because it diverged; the last good weights were kept."""
+    """A training run stopped, because it diverged or a process of it was killed; the last good weights were kept."""

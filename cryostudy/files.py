@@ -102,6 +102,7 @@ def _from_stack(
     series = np.asarray(stack.data, dtype=np.float32)
     series = series - series.mean(axis=(1, 2), keepdims=True)
     full, halves = reconstructions(series, angles, thickness, filter)
+    check_volume(full, f"{tilt_series}: its reconstruction")  # huge values in a damaged file sum up to infinity
     name = Path(tilt_series)
     return Acquisition(
         full=full,

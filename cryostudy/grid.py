@@ -15,9 +15,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cryostudy import PROFILES, comparison, data, records
+from cryostudy import PROFILES, comparison, data, failures, records
 from cryostudy.data import Acquisition
-from cryostudy.errors import CryostudyError, InputError
+from cryostudy.errors import InputError
 from cryostudy.methods import Method, available, get
 from cryostudy.methods.supervised import Supervised
 from cryostudy.metrics import likeness
@@ -103,11 +103,11 @@ def run(
     """Run the grid, or the named conditions and methods of it; returns the records written, one a condition.
 
     What was run before with this package is not run again, so a grid cut short goes on. A record keeps what other
-    methods left in it, each with the hash of the `package` that it ran with. A method that fails is named in the
-    record with its error, under `failed`.
+    methods left in it, each with the hash of the `package` that it ran with. A method that fails, for whatever reason,
+    is named in the record with its error, under `failed`, and tried again by the next call.
 
     Raises:
-        InputError: unknown profile, condition or method.
+        InputError: unknown profile, condition or method. CryostudyError: when all is done, if a cell failed.
     """
     if profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
@@ -118,11 +118,17 @@ def run(
     chosen = list(conditions) or list(CONDITIONS)
     names = list(methods) or list(available())
     folder = record_folder(profile)
-    written = []
+    written: list[Path] = []
+    failed: dict[str, str] = {}
     with tqdm(total=len(chosen) * len(names), unit="cell", disable=None if progress is None else not progress) as bar:
         for where in chosen:
             condition = CONDITIONS[where]
-            recording = acquisition(condition, profile, seed)
+            recording = None
+            with failures.tried(where, failed):  # a specimen that cannot be downloaded
+                recording = acquisition(condition, profile, seed)
+            if recording is None:
+                bar.update(len(names))
+                continue
             parameters = asdict(condition) | {"side": SIDES[profile], "steps": STEPS.get(profile)}
             record = records.start(where, profile=profile, seed=seed, device=device, parameters=parameters)
             earlier = folder / f"{where}.json"
@@ -140,16 +146,19 @@ def run(
                 record.add("gaussian_oracle", {"sigma": sigma})
             for name in names:
                 bar.set_description(f"{where}, {name}")
-                try:
+                record.content["metrics"].get(name, {}).pop("failed", None)
+                cell_name = f"{where}, {name}"
+                with failures.tried(cell_name, failed):
                     cell(record, method(name, condition, profile), recording, seed=seed, device=device, profile=profile)
-                except CryostudyError as error:
-                    record.content["metrics"][name] = {"failed": str(error)}
+                if cell_name in failed:
+                    record.content["metrics"][name] = {"failed": failed[cell_name]}
                 record.add(name, {"package": records.package_hash()[:16]})
                 bar.update()
                 record.finish(folder)
             written.append(folder / f"{where}.json")
             if bar.disable:  # a log says what a bar would have shown
                 print(f"{where}: {len(names)} methods", file=sys.stderr)
+    failures.conclude(failed, len(chosen) * len(names))
     return written
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from cryostudy import parallel
+
 Lattice = tuple[slice, ...]
 
 
@@ -80,4 +82,4 @@ def donut_mean(volume: Tensor) -> Tensor:
 
 def masked_error(estimate: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean squared difference at the masked voxels alone."""
-    return (estimate - target)[mask].square().mean()
+    return (estimate - target)[mask].square().mean() * parallel.weight(mask.sum())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cryostudy import PROFILES, artefacts, comparison, data, grid, records
+from cryostudy import PROFILES, artefacts, comparison, data, failures, grid, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.methods import Method, get
@@ -75,7 +75,8 @@ def run(
     the record (`grid/NAME.json`) to start anew.
 
     Raises:
-        InputError: unknown profile, SNR or method.
+        InputError: unknown profile, SNR or method. CryostudyError: when all is done, if a cell failed; its error is in
+            the notes of the record.
     """
     if profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
@@ -84,6 +85,7 @@ def run(
     chosen = list(methods) or list(METHODS)
     ready = [method(name, profile) for name in chosen]
     folder, written = grid.record_folder(profile), []
+    failed: dict[str, str] = {}
     names = list(snrs) or list(SNRS)
     with tqdm(
         total=len(names) * SEEDS * len(chosen), unit="cell", disable=None if progress is None else not progress
@@ -107,13 +109,15 @@ def run(
                     cell = f"{one.name}.seed{seed}"
                     bar.set_description(f"{name}, {cell}")
                     if cell not in record.content["metrics"]:
-                        volume = artefacts.restored(one, recording, seed=seed, device=device, progress=False)
-                        record.add(cell, scores(volume, recording) | {"package": records.package_hash()[:16]})
+                        with failures.tried(f"{name}, {cell}", failed, record):
+                            volume = artefacts.restored(one, recording, seed=seed, device=device, progress=False)
+                            record.add(cell, scores(volume, recording) | {"package": records.package_hash()[:16]})
                         if bar.disable:  # a log says what a bar would have shown
                             print(f"{name}: {cell}", file=sys.stderr)
                     bar.update()
                     record.finish(folder)
             written.append(path)
+    failures.conclude(failed, len(names) * SEEDS * len(chosen))
     return written
 
 

@@ -6,8 +6,6 @@ between the two is estimated once, see :func:`frame`. Shifts are voxels (z, y, x
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,17 +15,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryostudy.acquisition import Acquisition
-from cryostudy.artefacts import data_hash
 from cryostudy.averaging import Poses, align, in_box, small_rotations, soft_mask, turned
 from cryostudy.averaging.align import DIMENSIONS, VOXELS, _peaks, sampled, upsampled
 from cryostudy.averaging.average import Angles, tilts_of
 from cryostudy.errors import InputError
 from cryostudy.fourier import Device, multiplicity, radius
-from cryostudy.matching import resampled, rotations
-from cryostudy.methods import Denoiser
-from cryostudy.methods.networked import Collective
+from cryostudy.matching import resampled, rotations, whitening
 from cryostudy.particles import MIRROR, Particle
-from cryostudy.records import build_folder, package_hash
 from cryostudy.simulate.builtin import VOXEL_SIZE
 from cryostudy.simulate.densities import load_density
 from cryostudy.tomography import wedge_mask
@@ -63,18 +57,13 @@ def cropped(boxes: Sequence[Boxes] | Boxes, side: int) -> Boxes:
 
 
 def whitened(boxes: Boxes) -> Boxes:
-    """Boxes (n, side, side, side) whose mean power is 1 in every Fourier shell, one factor a shell for all boxes.
+    """Boxes (n, side, side, side) whose mean is 0 and mean power 1 in every Fourier shell, one factor a shell for all.
 
     What a restoration does to the spectrum alone, as any low-pass filter does, no longer counts in a correlation.
     """
-    shape = boxes.shape[1:]
-    shell = (radius(shape).numpy() * min(shape)).round().astype(int)
-    often = np.broadcast_to(multiplicity(shape).numpy(), shell.shape)
+    shell, scale = whitening(boxes)
     spectra = np.fft.rfftn(boxes, axes=DIMENSIONS)
-    power = (np.abs(spectra) ** 2).mean(0) * often
-    mean = np.bincount(shell.ravel(), power.ravel()) / np.bincount(shell.ravel(), often.ravel())
-    scale = np.where(mean > 0, np.maximum(mean, 1e-30) ** -0.5, 0)
-    return np.fft.irfftn(spectra * scale[shell], s=shape, axes=DIMENSIONS).astype(np.float32)
+    return np.fft.irfftn(spectra * scale[shell], s=boxes.shape[1:], axes=DIMENSIONS).astype(np.float32)
 
 
 def oriented(
@@ -186,17 +175,3 @@ def montage(recordings: Sequence[Acquisition], columns: int = 8) -> Acquisition:
         full=tiled([a.full for a in recordings]), halves=(tiled(even), tiled(odd)), voxel_size=recordings[0].voxel_size,
         name=f"{len(recordings)} sub-tomograms", description=f"{len(recordings)} sub-tomograms side by side",
     )  # fmt: skip
-
-
-def trained(method: Collective, recordings: Sequence[Acquisition], *, seed: int = 0, device: str = "auto") -> Denoiser:
-    """One network for several recordings: the one kept under `_build/artefacts`, or trained now."""
-    parts = [method.name, method.parameters(), seed, [data_hash(a) for a in recordings], package_hash()]
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    folder = build_folder() / "artefacts" / f"{method.name}-{key}"
-    kept = folder / "denoiser.pt"
-    if kept.exists():
-        return Denoiser.load(kept)
-    denoiser = method.fit_all(recordings, seed=seed, device=device, folder=folder, progress=False)
-    denoiser.save(kept)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return denoiser

@@ -33,7 +33,8 @@ from cryostudy.io.aside import write_aside
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent
-RESULTLESS = ("book.py", "cli.py", "figures.py", "progress.py")  # they cannot change a number
+RESULTLESS = ("book.py", "cli.py", "figures.py", "progress.py", "publishing.py")  # they cannot change a number
+TRAINED: dict[str, float] = {}  # seconds that each network took, of those used since the record began, by its folder
 PACKAGES = ("torch", "numpy", "scipy", "mrcfile", "lightning", "scikit-image", "matplotlib", "papermill")
 
 
@@ -132,30 +133,36 @@ def device_name(device: str = "auto") -> str:
     """The device in words, as it stands beside every figure."""
     import torch
 
-    from cryostudy.training import choose_device
+    from cryostudy.training import choose_devices
 
-    device = choose_device(device)
+    device, *others = choose_devices(device)
+    many = f"{1 + len(others)} x " if others else ""
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
+        return many + torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    return f"{model} CPU, {threads} thread{'s' * (threads > 1)}"
+    processes = f", {1 + len(others)} processes" if others else ""
+    return f"{model} CPU, {threads} thread{'s' * (threads > 1)}{processes}"
 
 
 def peak_memory(device: str = "auto") -> dict[str, float]:
-    """Largest memory of this process so far in MiB: `host`, and `device` on a GPU."""
+    """Largest memory of this process so far in MiB: `host`, and `device` on a GPU.
+
+    Those that train on several devices are other processes.
+    """
     import torch
 
     from cryostudy.training import choose_device
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
     found = {"host_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
-    if choose_device(device).startswith("cuda"):
-        found["device_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    first = choose_device(device)
+    if first.startswith("cuda"):
+        found["device_mib"] = round(torch.cuda.max_memory_allocated(first) / 2**20, 1)
     return found
 
 
@@ -171,7 +178,8 @@ def memory_of(device: str = "auto") -> Iterator[list[float]]:
     from cryostudy.training import choose_device
 
     found: list[float] = []
-    on_gpu = choose_device(device).startswith("cuda")
+    first = choose_device(device)
+    on_gpu = first.startswith("cuda")
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def resident(field: str) -> float:
@@ -179,8 +187,8 @@ def memory_of(device: str = "auto") -> Iterator[list[float]]:
 
     before: float | None = None
     if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device if ":" in device else None)
-        before = torch.cuda.memory_allocated() / 2**20
+        torch.cuda.reset_peak_memory_stats(first)
+        before = torch.cuda.memory_allocated(first) / 2**20
     else:
         try:
             ctypes.CDLL(None).malloc_trim(0)  # what was freed but kept would hide what the block needs
@@ -190,7 +198,7 @@ def memory_of(device: str = "auto") -> Iterator[list[float]]:
             pass
     yield found
     if before is not None:
-        after = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident("VmHWM")
+        after = torch.cuda.max_memory_allocated(first) / 2**20 if on_gpu else resident("VmHWM")
         found.append(round(max(0.0, after - before), 1))
 
 
@@ -220,17 +228,22 @@ class Record:
         self.content["metrics"].setdefault(name, {}).update(plain)
 
     def closed(self) -> dict[str, Any]:
-        """The whole content, with wall time, peak memory and imported code up to now."""
+        """The whole content, with wall time, what networks took, peak memory and imported code up to now."""
         self.content["wall_seconds"] = round(time.monotonic() - self.started, 2)
+        self.content["trained"] = {"networks": len(TRAINED), "seconds": round(sum(TRAINED.values()), 2)}
         self.content["peak_memory"] = peak_memory(self.content["device_asked"])
         self.content["modules"] = modules()
         return self.content
 
     def finish(self, folder: Path | None = None) -> Path:
-        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS, which `cryostudy chapter` sets, or else
-        `_build/runs/PROFILE/own/records`: a notebook run by other means may have other parameters than the study's).
+        """Write the record as `folder/NAME.json` (default: $CRYOSTUDY_RECORDS, or `_build/runs/PROFILE/own/records`: a
+        notebook run by other means may have other parameters than the study's).
+
+        `cryostudy chapter` names the file by $CRYOSTUDY_RECORD and moves it to its place when the chapter is done.
         """
         if folder is None:
+            if pending := os.environ.get("CRYOSTUDY_RECORD"):
+                return write_json(Path(pending), self.closed())
             named = os.environ.get("CRYOSTUDY_RECORDS")
             folder = Path(named) if named else build_folder() / "runs" / self.content["profile"] / "own" / "records"
         return write_json(folder / f"{self.name}.json", self.closed())
@@ -264,6 +277,7 @@ def start(
     """
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed {seed}: give a whole number from 0 on")
+    TRAINED.clear()
     files = [Path(path) for path in inputs]
     names = [path.name for path in files]
     notebook = REPOSITORY / "notebooks" / f"{name}.ipynb"

@@ -35,9 +35,9 @@ FLOORS = {
     "segmentation": ("Membranes", ["segmentation"]),
     "comparison": (
         "Comparisons",
-        ["comparison", "grid", "paired", "downstream", "ablation", "proposition", "trust", "verdict"],
+        ["comparison", "grid", "paired", "downstream", "ablation", "runs", "cells", "proposition", "trust", "verdict"],
     ),
-    "records": ("Records and artefacts", ["records", "artefacts", "sources", "errors"]),
+    "records": ("Records and artefacts", ["records", "same", "artefacts", "sources", "staleness", "errors"]),
     "figures": ("Figures and explorers", ["figures", "explore"]),
     "more": ("Commands and the rest", []),
 }

@@ -47,11 +47,19 @@ def imports(module: str, package: Path = PACKAGE) -> frozenset[str]:
             continue
         found.add(name)
         todo += [name.rpartition(".")[0]] if "." in name else []
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                todo += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        todo += imported(path.read_text())
+    return frozenset(found)
+
+
+@functools.cache
+def imported(source: str) -> frozenset[str]:
+    """All that Python source imports anywhere, by dotted name; of `from a import b` both `a` and `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return frozenset(found)
 
 

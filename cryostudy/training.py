@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from cryostudy import parallel, workers
 from cryostudy.errors import InputError, TrainingError
 from cryostudy.io.aside import write_aside, write_csv
 
@@ -51,23 +51,39 @@ class History:
         return [row["step"] for row in rows], [row[name] for row in rows]
 
 
-def choose_device(device: str = "auto") -> str:
-    """`"auto"` -> "cuda" where one is usable, else "cpu".
+def choose_devices(device: str = "auto") -> list[str]:
+    """What torch calls the devices: "auto" -> ["cuda"] or ["cpu"], "cuda:0,1" -> ["cuda:0", "cuda:1"], "cpu:2" ->
+    ["cpu", "cpu"], two processes.
 
     Raises:
         InputError: a device that this machine or torch lacks.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        return ["cuda" if torch.cuda.is_available() else "cpu"]
+    kind, _, rest = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps"):
         raise InputError(f"--device {device}: unknown; use auto, cpu or cuda")
+    numbers = rest.split(",") if rest else []
+    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+        raise InputError(f"--device {device}: not readable; use cuda:0,1 for two GPUs or cpu:2 for two processes")
+    if kind == "cpu":
+        if len(numbers) > 1 or int(rest or 1) == 0:
+            raise InputError(f"--device {device}: give cpu, or one number of processes, as in cpu:2")
+        return ["cpu"] * int(rest or 1)
+    devices = [f"{kind}:{number}" for number in numbers] or [kind]
     try:
-        torch.empty(1, device=device)
+        for name in devices:
+            torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"--device {device}: not usable here; use auto or cpu ({str(error).splitlines()[0][:80]})"
         ) from None
-    return "cpu" if device.startswith("cpu") else device
+    return devices
+
+
+def choose_device(device: str = "auto") -> str:
+    """The first of :func:`choose_devices`, on which all runs but training."""
+    return choose_devices(device)[0]
 
 
 def train(
@@ -104,19 +120,29 @@ def train(
         watch: network -> correlation with the truth, logged as `cc_clean` at each validation; it chooses nothing.
         keep_last: keep the last weights all the same; `validate` is then only logged.
         patience: stop after so many validations without improvement.
+        device: as of :func:`choose_devices`; several share each batch evenly, so `loss` must be a mean over samples or
+            be weighted by :func:`cryostudy.parallel.weight`. The result is that of one device but for rounding, which
+            Adam magnifies in weights whose gradient is nearly zero.
         folder: where `checkpoint.pt` (every 30 s, on Ctrl-C, at the end) and `log.csv` go. A checkpoint found there
             is resumed if it was made with the same `key`, and ignored otherwise.
     Returns:
-        The history; the network holds the best weights, on `device`.
+        The history; the network holds the best weights, on the first device.
     Raises:
+        InputError: several devices that cannot share the batch or the network's batch normalisation.
         TrainingError: the loss became NaN, infinite or twenty times its best; the last good weights are in the network
             and, with `folder`, in the checkpoint.
     """
-    from lightning.fabric import Fabric  # seconds of import that only training needs
+    call = dict(locals())  # the arguments, while there is nothing else
+    devices = choose_devices(device)
+    if len(devices) > 1 and not parallel.working():
+        parallel.check(network, batch(0), devices)
+        found = workers.launch(devices, call, folder)
+        network.to(devices[0]).eval()
+        return History(**found)
 
-    accelerator, _, index = choose_device(device).partition(":")
-    logging.getLogger("lightning").setLevel(logging.WARNING)  # it announces the precision it was asked for
-    fabric = Fabric(accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision)  # type: ignore[arg-type]
+    fabric = parallel.make_fabric(devices, precision)
+    if len(devices) > 1:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(float(betas[0]), float(betas[1])))
     model, optimizer = fabric.setup(network, optimizer)
 
@@ -131,7 +157,7 @@ def train(
             good, history = saved["good"], History(**saved["history"])
 
     def save() -> None:
-        if checkpoint is None:
+        if checkpoint is None or not fabric.is_global_zero:
             return
         state = {
             "key": key,
@@ -149,12 +175,14 @@ def train(
 
     start, saved_at = time.monotonic() - history.seconds, time.monotonic()
     whole = True  # False while a step is half done: such a state must never be saved
+    norms = [value for m in network.modules() if isinstance(m, parallel.BatchNorm) for value in m.buffers()]
+    before: list[Tensor] = []  # what the forward pass of a step that is not done changes, as it was
     bar = tqdm(
         total=steps,
         initial=history.step,
         desc="train",
         unit="step",
-        disable=None if progress is None else not progress,
+        disable=not fabric.is_global_zero or (None if progress is None else not progress),
     )
     try:
         while history.step < steps and not history.stopped:
@@ -163,11 +191,14 @@ def train(
                 rise = min(1.0, (history.step + 1) / max(1, steps // 20))
                 fall = 0.5 * (1 + math.cos(math.pi * history.step / steps))
                 optimizer.param_groups[0]["lr"] = learning_rate * rise * fall
-            terms = loss(model, fabric.to_device(batch(history.step)))
-            values = {name: float(value.detach()) for name, value in terms.items()}
+            before = [value.clone() for value in norms]
+            given = parallel.share(batch(history.step), fabric.global_rank, fabric.world_size)
+            terms = loss(model, fabric.to_device(given))
+            values = parallel.agreed(fabric, {name: float(value.detach()) for name, value in terms.items()})
             total = values["total"]
-            history.smooth = total if history.smooth is None else 0.9 * history.smooth + 0.1 * total
-            if not math.isfinite(total) or history.smooth > DIVERGED * max(history.lowest, 1e-12):
+            smooth = total if history.smooth is None else 0.9 * history.smooth + 0.1 * total
+            if not math.isfinite(total) or smooth > DIVERGED * max(history.lowest, 1e-12):
+                before = []
                 network.load_state_dict(good)
                 raise TrainingError(
                     f"training stopped at step {history.step}: the loss is {total:g} (best so far "
@@ -178,8 +209,8 @@ def train(
             fabric.backward(terms["total"])
             if clip is not None:
                 fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
-            whole = False
-            history.lowest = min(history.lowest, history.smooth)
+            whole, before = False, []
+            history.smooth, history.lowest = smooth, min(history.lowest, smooth)
             optimizer.step()
             history.step += 1
             history.seconds = time.monotonic() - start
@@ -187,9 +218,11 @@ def train(
             row |= {"validation": None, "cc_clean": None}
             if validate and (history.step % validate_every == 0 or history.step == steps):
                 model.eval()
-                with torch.no_grad():
-                    row["validation"] = value = validate(model)
-                    row["cc_clean"] = watch(model) if watch else None
+                if fabric.is_global_zero:
+                    with torch.no_grad():
+                        row["validation"] = validate(model)
+                        row["cc_clean"] = watch(model) if watch else None
+                value = row["validation"] = fabric.broadcast(row["validation"])
                 history.waited = 0 if value < history.best_validation else history.waited + 1
                 history.best_validation = min(history.best_validation, value)
                 if value <= history.best_validation + ALIKE * abs(history.best_validation):
@@ -199,7 +232,7 @@ def train(
             history.rows.append(row)
             whole = True
             bar.update()
-            bar.set_postfix(loss=f"{history.smooth:.4g}", refresh=False)
+            bar.set_postfix(loss=f"{smooth:.4g}", refresh=False)
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 if not validate:
                     good, history.best_step = copy.deepcopy(network.state_dict()), history.step
@@ -207,6 +240,8 @@ def train(
                 saved_at = time.monotonic()
     except (KeyboardInterrupt, TrainingError):
         if whole:
+            for value, old in zip(norms, before, strict=False):
+                value.copy_(old)
             save()
         raise
     finally:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cryostudy import PROFILES, artefacts, downstream, grid, paired, records
+from cryostudy import PROFILES, artefacts, downstream, failures, grid, paired, records
 from cryostudy.acquisition import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.matching import Match
@@ -45,7 +45,8 @@ def run(
     to start anew. Restored volumes that the paired grid has made are taken from the artefacts.
 
     Raises:
-        InputError: unknown profile, method or seed.
+        InputError: unknown profile, method or seed. CryostudyError: when all is done, if a cell failed; its error is in
+            the notes of the record.
     """
     if profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
@@ -59,6 +60,7 @@ def run(
                   "angles_step": downstream.STEP[profile], "binning": downstream.BINNING[profile],
                   "species": downstream.LARGEST}  # fmt: skip
     folder, written = grid.record_folder(profile), []
+    failed: dict[str, str] = {}
     total = len(numbers) * len(chosen)
     with tqdm(total=total, unit="cell", disable=None if progress is None else not progress) as bar:
         for seed in numbers:
@@ -72,17 +74,19 @@ def run(
             for name in chosen:
                 bar.set_description(f"seed {seed}, {name}")
                 if name not in record.content["metrics"]:
-                    raw = raw or searches(recording.full, recording, profile, device)
-                    volume = restored(name, recording, profile, seed, device)
-                    found = scores(volume, recording, raw, filled=name in downstream.FILLED,
-                                   wants_white=name in BASELINES, profile=profile,
-                                   seed=seed, device=device)  # fmt: skip
-                    record.add(name, found | {"package": records.package_hash()[:16]})
+                    with failures.tried(f"{record.name}, {name}", failed, record):
+                        raw = raw or searches(recording.full, recording, profile, device)
+                        volume = restored(name, recording, profile, seed, device)
+                        found = scores(volume, recording, raw, filled=name in downstream.FILLED,
+                                       wants_white=name in BASELINES, profile=profile,
+                                       seed=seed, device=device)  # fmt: skip
+                        record.add(name, found | {"package": records.package_hash()[:16]})
                     record.finish(folder)
                     if bar.disable:  # a log says what a bar would have shown
                         print(f"{record.name}: {name}", file=sys.stderr)
                 bar.update()
             written.append(path)
+    failures.conclude(failed, total)
     return written
 
 

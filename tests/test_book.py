@@ -11,7 +11,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from cryostudy import book, figures, records
+from cryostudy import book, figures, publishing, records
 from cryostudy.errors import CryostudyError, InputError
 
 ROOT = book.ROOT
@@ -114,7 +114,7 @@ def test_tracked_files_are_small():
     if listed.returncode:
         pytest.skip("not a git checkout")
     for file in filter(None, listed.stdout.split("\0")):
-        limit = book.MAX_NOTEBOOK_BYTES if file.startswith(book.CHAPTERS) else 2_000_000
+        limit = publishing.MAX_NOTEBOOK_BYTES if file.startswith(book.CHAPTERS) else 2_000_000
         path = ROOT / file
         assert not path.is_file() or path.stat().st_size < limit, file
 
@@ -137,7 +137,7 @@ def executed(words: str = "Words that a reader can read. " * 10) -> nbformat.Not
             new_code_cell('profile = "laptop"  # smoke, laptop or gpu\nseed = 0', metadata={"tags": ["parameters"]}),
             new_code_cell("# Parameters\nseed = 3\n", metadata={"tags": ["injected-parameters"]}),
             new_code_cell("print(0.5)", outputs=[output], execution_count=1),
-            new_code_cell("show()", outputs=[front], execution_count=2, metadata={"tags": [book.FRONT_TAG]}),
+            new_code_cell("show()", outputs=[front], execution_count=2, metadata={"tags": [publishing.FRONT_TAG]}),
         ]
     )
 
@@ -246,11 +246,11 @@ def test_an_incomplete_book_is_built_and_a_second_call_leaves_it(study: Path, ca
 def test_publishing_copies_the_run_its_record_and_its_picture(study: Path):
     (study / book.RECORDS).mkdir(parents=True)
     (study / book.RECORDS / "01_one_old.json").write_text("{}")
-    written = book.publish("01_one", "smoke", study)
+    written = publishing.publish("01_one", "smoke", study)
     assert [path.relative_to(study).as_posix() for path in written] == [
         f"{book.CHAPTERS}/01_one.ipynb",
         f"{book.RECORDS}/01_one.json",
-        book.FRONT_PICTURE,
+        publishing.FRONT_PICTURE,
     ]
     assert code(read(written[0])) == code(executed())
     assert written[2].read_bytes() == base64.b64decode(PIXEL)
@@ -263,24 +263,24 @@ def test_publishing_drops_papermills_paths_and_stderr_and_refuses_other_paths(st
     notebook.cells[3].outputs.append(new_output("stream", name="stderr", text=f"{study}/a.py: a warning\n"))
     notebook.metadata["papermill"] = {"input_path": f"{study}/a.ipynb", "output_path": f"{study}/b.ipynb"}
     nbformat.write(notebook, run)
-    assert str(study) not in book.publish("01_one", "smoke", study)[0].read_text()
+    assert str(study) not in publishing.publish("01_one", "smoke", study)[0].read_text()
     notebook.cells[0].source += f" {study}/volume.mrc"
     nbformat.write(notebook, run)
     with pytest.raises(InputError, match="relative paths"):
-        book.publish("01_one", "smoke", study)
+        publishing.publish("01_one", "smoke", study)
 
 
 def test_publishing_refuses_large_notebooks_and_absent_runs(study: Path):
     with pytest.raises(InputError, match="no such run"):
-        book.publish("02_two", "smoke", study)
+        publishing.publish("02_two", "smoke", study)
     nbformat.write(executed("word " * 300_000), study / "_build/runs/smoke/01_one.ipynb")
     with pytest.raises(InputError, match=r"1\.5 MB, more than the 1 MB"):
-        book.publish("01_one", "smoke", study)
+        publishing.publish("01_one", "smoke", study)
     assert not (study / book.CHAPTERS).exists()
     nbformat.write(executed(), study / "_build/runs/smoke/01_one.ipynb")
     (study / "_build/runs/smoke/records/01_one.json").unlink()
     with pytest.raises(InputError, match="no record"):
-        book.publish("01_one", "smoke", study)
+        publishing.publish("01_one", "smoke", study)
 
 
 def test_a_refusal_is_one_line_and_code_2(study: Path, capsys: pytest.CaptureFixture[str]):
@@ -292,11 +292,11 @@ def test_a_refusal_is_one_line_and_code_2(study: Path, capsys: pytest.CaptureFix
 def test_records_of_the_grid_are_published_unless_they_hold_a_path_of_this_machine(tmp_path):
     found = tmp_path / "_build" / "runs" / "smoke" / "records" / "grid"
     with pytest.raises(InputError, match="no records of the grid; first run: cryostudy grid"):
-        book.publish("grid", "smoke", tmp_path)
+        publishing.publish("grid", "smoke", tmp_path)
     found.mkdir(parents=True)
     (found / "a.json").write_text("{}")
-    assert book.publish("grid", "smoke", tmp_path) == [tmp_path / "data" / "results" / "grid" / "a.json"]
+    assert publishing.publish("grid", "smoke", tmp_path) == [tmp_path / "data" / "results" / "grid" / "a.json"]
     (found / "b.json").write_text(f'{{"failed": "{tmp_path}/x.mrc"}}')
     with pytest.raises(InputError, match=r"b\.json: holds .*, a path of this machine"):
-        book.publish("grid", "smoke", tmp_path)
+        publishing.publish("grid", "smoke", tmp_path)
     assert not (tmp_path / "data" / "results" / "grid" / "b.json").exists()

@@ -24,7 +24,7 @@ record = json.loads(os.environ["MADE_BEFOREHAND"])
 record["parameters"] = {"level": level}
 record["metrics"] = {"raw": {"level": level}}
 if fail != "silent":
-    (pathlib.Path(os.environ["CRYOSTUDY_RECORDS"]) / "07_dummy.json").write_text(json.dumps(record))
+    pathlib.Path(os.environ["CRYOSTUDY_RECORD"]).write_text(json.dumps(record))
 """
 END = """
 if fail == "value":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cryostudy import ablation, cli, data, grid, paired, records, verdict
+from cryostudy.errors import CryostudyError
 from cryostudy.methods import available, get
 from cryostudy.metrics import fsc, likeness
 from cryostudy.tomography import reconstruct
@@ -91,8 +92,11 @@ def test_a_grid_is_recorded_goes_on_and_keeps_what_it_had(build, capsys):
 def test_a_method_that_fails_is_named_and_the_others_go_on(build, monkeypatch):
     monkeypatch.setattr(get("lowpass"), "needs", ("nothing_there",))
     monkeypatch.setattr(data.Acquisition, "nothing_there", None, raising=False)
-    path = grid.run("smoke", ["built-in-awgn-0.1"], ["lowpass", "gaussian"], progress=False)[0]
-    found = json.loads(path.read_text())["metrics"]
+    with pytest.raises(
+        CryostudyError, match=r"1 of 2 cells failed, .*built-in-awgn-0.1, lowpass: lowpass needs nothing"
+    ):
+        grid.run("smoke", ["built-in-awgn-0.1"], ["lowpass", "gaussian"], progress=False)
+    found = grid.collect("smoke")["built-in-awgn-0.1"]["metrics"]
     assert "needs nothing there" in found["lowpass"]["failed"] and found["gaussian"]["cc"] > 0
 
 

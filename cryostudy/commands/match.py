@@ -16,8 +16,10 @@ from cryostudy import io, matching, records
 from cryostudy.commands.restore import given_tilts
 from cryostudy.errors import InputError
 from cryostudy.files import stem
-from cryostudy.io.aside import write_csv
+from cryostudy.io.aside import alone, write_aside, write_csv
+from cryostudy.io.destination import SPARE, check_space, disk_errors
 from cryostudy.io.star import euler_angles, write_particles
+from cryostudy.matching import checkpoint
 from cryostudy.matching.checkpoint import NAME as CHECKPOINT
 from cryostudy.matching.search import WEDGES, Wedge, sized
 from cryostudy.matching.template import centred, extent, own_mask
@@ -121,6 +123,9 @@ def match_files(
     if reach > max(volume.shape) / 2:
         raise InputError(f"--radius {radius}: more than half of {tomogram}; give the particle's radius in Å")
     folder = check_folder(out or tomogram.with_name(f"{stem(tomogram)}_{stem(template)}"), inputs)
+    needed = 4 * volume.size * (2 + noise_reference) + SPARE
+    with disk_errors(folder, needed):
+        check_space(folder.resolve(), needed)
     with records.noting(inputs) as notes:
         if not size:
             warn(f"neither {tomogram} nor {template} states a voxel size; lengths are in voxels, written as 1 Å each")
@@ -154,37 +159,43 @@ def match_files(
         particle = matching.resampled(particle, 1, 1)  # in a cube of odd side, where it has a mask of its own
         cover = own_mask(particle) if cover is None else matching.resampled(cover, 1, 1).clip(0, 1)
         volume, particle = matching.whitened(volume, particle)
-    folder.mkdir(exist_ok=True)
-    found = matching.search(
-        volume, particle, rotations, mask=cover, tilt_angles=angles, wedge=wedge, voxel_size=size, defocus=defocus,
-        flipped=flipped, noise_reference=noise_reference, seed=seed, device=device, folder=folder, progress=progress,
-    )  # fmt: skip
-    like = io.read_volume(tomogram, mmap=True)
-    maps = {"scores": found.scores, "orientations": found.orientations, "noise": found.noise}
-    for name, data in maps.items():
-        if data is not None:
-            io.write_volume(folder / f"{name}.mrc", np.asarray(data, np.float32), like=like, voxel_size=size or None,
-                            label=f"cryostudy match: {name}", protect=inputs)  # fmt: skip
-    write_csv(folder / "orientations.csv", [
-        {"index": k, "rlnAngleRot": f"{rot:.4f}", "rlnAngleTilt": f"{tilt:.4f}", "rlnAnglePsi": f"{psi:.4f}"}
-        for k, (rot, tilt, psi) in enumerate(euler_angles(rotations))
-    ])  # fmt: skip
-    try:
-        particles = matching.find(found, reach, rate)
-    except InputError as error:  # too few peaks of the reference to tell its tail; the search itself is sound
-        if found.noise is None:
-            raise
-        with records.noting() as few:
-            warn(f"{str(error).split(';')[0].removeprefix('false-positive rate: ')}: the threshold knows noise only")
-        record.content["notes"] += few
-        particles = matching.find(replace(found, noise=None), reach, rate)
-    write_particles(
-        folder / "particles.star", particles.positions, particles.rotations, particles.scores, tomogram=stem(tomogram),
-        shape=volume.shape, voxel_size=size or 1.0,
-    )  # fmt: skip
-    record.add("match", {"particles": len(particles.scores), "threshold": round(particles.threshold, 4),
-                         "best": round(float(found.scores.max()), 4), "deviation": found.deviation})  # fmt: skip
-    records.write_json(folder / RECORD, record.closed())
+    with alone(folder):
+        found = matching.search(
+            volume, particle, rotations, mask=cover, tilt_angles=angles, wedge=wedge, voxel_size=size, defocus=defocus,
+            flipped=flipped, noise_reference=noise_reference, seed=seed, device=device, folder=folder,
+            progress=progress,
+        )  # fmt: skip
+        like = io.read_volume(tomogram, mmap=True)
+        maps = {"scores": found.scores, "orientations": found.orientations, "noise": found.noise}
+        for name, data in maps.items():
+            if data is not None:
+                io.write_volume(
+                    folder / f"{name}.mrc", np.asarray(data, np.float32), like=like, voxel_size=size or None,
+                    label=f"cryostudy match: {name}", protect=inputs,
+                )  # fmt: skip
+        rows = [
+            {"index": k, "rlnAngleRot": f"{rot:.4f}", "rlnAngleTilt": f"{tilt:.4f}", "rlnAnglePsi": f"{psi:.4f}"}
+            for k, (rot, tilt, psi) in enumerate(euler_angles(rotations))
+        ]
+        write_aside(folder / "orientations.csv", lambda aside: write_csv(aside, rows))
+        try:
+            particles = matching.find(found, reach, rate)
+        except InputError as error:  # too few peaks of the reference to tell its tail; the search itself is sound
+            if found.noise is None:
+                raise
+            with records.noting() as few:
+                reason = str(error).split(";")[0].removeprefix("false-positive rate: ")
+                warn(f"{reason}: the threshold knows noise only")
+            record.content["notes"] += few
+            particles = matching.find(replace(found, noise=None), reach, rate)
+        write_particles(
+            folder / "particles.star", particles.positions, particles.rotations, particles.scores,
+            tomogram=stem(tomogram), shape=volume.shape, voxel_size=size or 1.0,
+        )  # fmt: skip
+        record.add("match", {"particles": len(particles.scores), "threshold": round(particles.threshold, 4),
+                             "best": round(float(found.scores.max()), 4), "deviation": found.deviation})  # fmt: skip
+        records.write_json(folder / RECORD, record.closed())
+        checkpoint.remove(folder)
     count, best = len(particles.scores), float(found.scores.max())
     print(
         f"{count} particle{'s' * (count != 1)} above {particles.threshold:.3f}, where noise alone would give {rate:g} "
@@ -228,10 +239,11 @@ def check_folder(folder: Path, inputs: list[Path]) -> Path:
         InputError: it holds other files, or an input, or cannot be written.
     """
     if folder.is_dir():
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN)
+        there = [path.name for path in folder.iterdir() if not path.name.startswith(".")]  # nor half-written ones
+        foreign = sorted(name for name in there if name not in WRITTEN)
         if foreign:
             raise InputError(f"--out {folder}: holds {foreign[0]}, which this command did not write; choose another")
-        if any(folder.iterdir()) and not (folder / RECORD).exists() and not (folder / CHECKPOINT).exists():
+        if there and not (folder / RECORD).exists() and not (folder / CHECKPOINT).exists():
             raise InputError(f"--out {folder}: holds files, but no record or checkpoint of a search; choose another")
         for path in inputs:
             if path.resolve().parent == folder.resolve():

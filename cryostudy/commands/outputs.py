@@ -17,12 +17,17 @@ def beside(target: Path, name: str) -> Path:
 
 
 def check_earlier(target: Path, method: str) -> None:
-    """Refuse a target that is not an earlier output of this command with this method."""
+    """Refuse a target that is not an earlier output of this command with this method.
+
+    One without a record passes beside a denoiser of the method: a run was killed between the two.
+    """
     if not target.exists():
         return
     try:
         before = json.loads(target.with_name(f"{target.name}.json").read_text())["parameters"]["method"]
     except (OSError, ValueError, KeyError, TypeError):
+        if any(target.with_name(f"{target.name}.cryostudy").glob(f"{method}-*/denoiser.pt")):
+            return
         raise InputError(f"{target}: exists, and is no earlier output of this command; choose another --out") from None
     if before != method:
         raise InputError(f"{target}: exists, restored by {before}; choose another --out")

@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from cryostudy import artefacts, data, io, records, trust
 from cryostudy.commands.outputs import beside, check_earlier, default_output
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
-from cryostudy.io.destination import PACKED, check_space, disk_errors
+from cryostudy.io.aside import alone
+from cryostudy.io.destination import PACKED, SPARE, check_space, disk_errors
 from cryostudy.methods import Denoiser, get
 from cryostudy.methods.recorrupted import resolved
 from cryostudy.progress import busy
@@ -25,7 +27,6 @@ from cryostudy.records import Record
 from cryostudy.training import choose_device
 
 METHOD, PAIRED = "recorrupted", "noise2noise"  # where none is named: for one tomogram, for two halves
-SPARE = 2**20  # bytes on the disk beside the volume: header, record, a small denoiser
 TILT_STEP = 2.0  # degrees, where only the range of the tilts is known
 
 
@@ -145,49 +146,51 @@ def restore_files(
         record = records.start(target.stem, parameters=given, profile=scale, seed=seed, device=device, inputs=inputs)
     record.data(acquisition)
     record.content["notes"] += notes
-    began = time.monotonic()
-    if ready:
-        fits = [ready]
-    else:
-        places = {s: artefacts.place(chosen, acquisition, s, work) for s in range(seed, seed + (spread or 1))}
+    with alone(work) if ready is None else nullcontext():
+        began = time.monotonic()
+        if ready:
+            fits = [ready]
+        else:
+            places = {s: artefacts.place(chosen, acquisition, s, work) for s in range(seed, seed + (spread or 1))}
+            if own:
+                say_kept(work, list(places.values()))
+            fits = [artefacts.fitted_at(at, chosen, acquisition, s, device, progress) for s, at in places.items()]
+        fitted = fits[0]
+        trained = time.monotonic()
+        used = fitted.method.parameters()  # with what the method itself chose
+        record.content["parameters"].update({k: v for k, v in used.items() if v != chosen.parameters()[k]})
+        own_name = f"{profile} seed {seed}" if denoiser is None else denoiser.name
+        label = f"cryostudy {method} {own_name}"
+        header: dict[str, Any] = {"like": like, "voxel_size": acquisition.voxel_size or None, "protect": inputs}
+
+        def write_maps(restored: NDArray[np.float32]) -> None:
+            """Before the output has its name, so that a run cut short here can be repeated."""
+            others = (f.restore(acquisition, device=device, progress=progress) for f in fits[1:])
+            for name, path in maps.items():
+                found = trust.spread(itertools.chain([restored], others)) if name == "spread" else (
+                    trust.wedge_content(restored, acquisition.tilt_angles or ())
+                )  # fmt: skip
+                io.write_volume(path, found, label=f"{label}: {name}", **header)
+                record.add(method, {f"{name}_mean": round(float(found.mean(dtype=np.float64)), 4)})
+
+        if target.suffix.lower() in PACKED:
+            restored = fitted.restore(acquisition, device=device, progress=progress)
+            write_maps(restored)
+            io.write_volume(target, restored, label=label, **header)
+        else:
+            with io.create_volume(target, acquisition.full.shape, label=label, **header) as array:
+                fitted.restore(acquisition, out=array, device=device, progress=progress)
+                write_maps(array)
+        history = fitted.history
+        strengths = {name: x for name, x in fitted.state.items() if x.ndim == 0 and x.is_floating_point()}
+        record.add(method, {
+            **({} if ready else {"fit_seconds": round(history.seconds if history else trained - began, 2)}),
+            "restore_seconds": round(time.monotonic() - trained, 2),
+            **({"steps": history.step, "kept_step": history.best_step} if history else {}),
+            **{name: round(float(value), 4) for name, value in strengths.items()},
+        })  # fmt: skip
         if own:
-            say_kept(work, list(places.values()))
-        fits = [artefacts.fitted_at(at, chosen, acquisition, s, device, progress) for s, at in places.items()]
-    fitted = fits[0]
-    trained = time.monotonic()
-    used = fitted.method.parameters()  # with what the method itself chose
-    record.content["parameters"].update({k: v for k, v in used.items() if v != chosen.parameters()[k]})
-    label = f"cryostudy {method} {profile} seed {seed}" if denoiser is None else f"cryostudy {method} {denoiser.name}"
-    header: dict[str, Any] = {"like": like, "voxel_size": acquisition.voxel_size or None, "protect": inputs}
-
-    def write_maps(restored: NDArray[np.float32]) -> None:
-        """Before the output has its name, so that a run cut short here can be repeated."""
-        others = (f.restore(acquisition, device=device, progress=progress) for f in fits[1:])
-        for name, path in maps.items():
-            found = trust.spread(itertools.chain([restored], others)) if name == "spread" else (
-                trust.wedge_content(restored, acquisition.tilt_angles or ())
-            )  # fmt: skip
-            io.write_volume(path, found, label=f"{label}: {name}", **header)
-            record.add(method, {f"{name}_mean": round(float(found.mean(dtype=np.float64)), 4)})
-
-    if target.suffix.lower() in PACKED:
-        restored = fitted.restore(acquisition, device=device, progress=progress)
-        write_maps(restored)
-        io.write_volume(target, restored, label=label, **header)
-    else:
-        with io.create_volume(target, acquisition.full.shape, label=label, **header) as array:
-            fitted.restore(acquisition, out=array, device=device, progress=progress)
-            write_maps(array)
-    history = fitted.history
-    strengths = {name: value for name, value in fitted.state.items() if value.ndim == 0 and value.is_floating_point()}
-    record.add(method, {
-        **({} if ready else {"fit_seconds": round(history.seconds if history else trained - began, 2)}),
-        "restore_seconds": round(time.monotonic() - trained, 2),
-        **({"steps": history.step, "kept_step": history.best_step} if history else {}),
-        **{name: round(float(value), 4) for name, value in strengths.items()},
-    })  # fmt: skip
-    if own:
-        records.write_json(target.with_name(f"{target.name}.json"), record.closed())
+            records.write_json(target.with_name(f"{target.name}.json"), record.closed())
     return target, acquisition
 
 

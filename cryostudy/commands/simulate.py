@@ -12,6 +12,8 @@ import numpy as np
 
 from cryostudy import data, io, records
 from cryostudy.errors import InputError
+from cryostudy.io.aside import neighbour
+from cryostudy.io.destination import SPARE, check_space, disk_errors
 from cryostudy.progress import busy
 from cryostudy.simulate import Specimen
 
@@ -38,7 +40,10 @@ def write_simulation(out: Path, *, seed: int = 0, **parameters: Any) -> Path:
         "full": found.full, "even": found.halves[0], "odd": found.halves[1], "truth": found.truth, "clean": found.clean,
         "labels": specimen.labels, "membrane": specimen.membrane, "tilt_series": found.tilt_series,
     }  # fmt: skip
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    needed = 4 * sum(volume.size for volume in volumes.values() if volume is not None) + SPARE
+    with disk_errors(out, needed):
+        check_space(out.resolve(), needed)
+    partial = neighbour(out)
     partial.mkdir()
     try:
         for name, volume in volumes.items():

@@ -13,6 +13,7 @@ from cryostudy import data, io, records
 from cryostudy.acquisition import Acquisition
 from cryostudy.commands.restore import given_tilts
 from cryostudy.errors import InputError
+from cryostudy.io.aside import alone
 from cryostudy.methods import available, get
 from cryostudy.methods.networked import Collective
 from cryostudy.methods.supervised import Supervised
@@ -92,21 +93,22 @@ def train_denoiser(
     for recording in recordings:
         record.data(recording)
     record.content["notes"] += notes
-    if (work / "checkpoint.pt").exists():
-        print(f"cryostudy: note: training goes on from the checkpoint in {work}", file=sys.stderr)
-    how: dict[str, Any] = {"seed": seed, "device": device, "folder": work, "progress": progress}
-    if isinstance(chosen, Collective):
-        denoiser = chosen.fit_all(recordings, **how)
-    else:
-        assert isinstance(chosen, Supervised)
-        denoiser = chosen.fit_simulated(angles, **how)
-    history = denoiser.history
-    assert history is not None
-    record.add(method, {"fit_seconds": round(history.seconds, 2), "steps": history.step,
-                        "kept_step": history.best_step})  # fmt: skip
-    denoiser.save(out)
-    records.write_json(out.with_name(f"{out.name}.json"), record.closed())
-    shutil.rmtree(work, ignore_errors=True)
+    with alone(work):
+        if (work / "checkpoint.pt").exists():
+            print(f"cryostudy: note: training goes on from the checkpoint in {work}", file=sys.stderr)
+        how: dict[str, Any] = {"seed": seed, "device": device, "folder": work, "progress": progress}
+        if isinstance(chosen, Collective):
+            denoiser = chosen.fit_all(recordings, **how)
+        else:
+            assert isinstance(chosen, Supervised)
+            denoiser = chosen.fit_simulated(angles, **how)
+        history = denoiser.history
+        assert history is not None
+        record.add(method, {"fit_seconds": round(history.seconds, 2), "steps": history.step,
+                            "kept_step": history.best_step})  # fmt: skip
+        denoiser.save(out)
+        records.write_json(out.with_name(f"{out.name}.json"), record.closed())
+        shutil.rmtree(work, ignore_errors=True)
     return out
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cryostudy import artefacts, comparison, data, records
+from cryostudy import artefacts, comparison, data, failures, records
 from cryostudy.data import Acquisition
 from cryostudy.errors import CryostudyError
 from cryostudy.explore import store
@@ -58,8 +58,12 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
 
     What a record holds already is not run again. A condition whose specimen cannot be had (SHREC's proteins are
     downloaded) is left out with a note.
+
+    Raises:
+        CryostudyError: when all is done, if a cell failed; its error is in the notes of the record.
     """
     folder, written = store.record_folder(store.check(profile)), []
+    failed: dict[str, str] = {}
     total = len(CONDITIONS) * len(METHODS)
     with tqdm(total=total, unit="cell", disable=None if progress is None else not progress) as bar:
         for condition, (specimen, noise) in CONDITIONS.items():
@@ -77,21 +81,23 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
             for name in (*volumes, *METHODS):
                 bar.set_description(f"{condition}, {name}")
                 if name not in record.content["metrics"]:
-                    if name == "gaussian_oracle":
-                        volume = comparison.oracle_gaussian(noisy)[0]
-                    elif name in volumes:
-                        volume = volumes[name]
-                    else:
-                        volume = artefacts.restored(
-                            method(name, profile), noisy, seed=seed, device=device, progress=False
-                        )
-                    record.add(name, store.scores(volume, noisy))
-                    quality = store.NOISE_QUALITY if name == "noisy" else store.QUALITY
-                    record.add(name, {"sheet": store.sheet(volume, noisy.clean, SLICES[profile], quality)})
-                    record.add(name, {"package": records.package_hash()[:16]})
+                    with failures.tried(f"{condition}, {name}", failed, record):
+                        if name == "gaussian_oracle":
+                            volume = comparison.oracle_gaussian(noisy)[0]
+                        elif name in volumes:
+                            volume = volumes[name]
+                        else:
+                            volume = artefacts.restored(
+                                method(name, profile), noisy, seed=seed, device=device, progress=False
+                            )
+                        quality = store.NOISE_QUALITY if name == "noisy" else store.QUALITY
+                        sheet = store.sheet(volume, noisy.clean, SLICES[profile], quality)
+                        record.add(name, store.scores(volume, noisy) | {"sheet": sheet})
+                        record.add(name, {"package": records.package_hash()[:16]})
                     record.finish(folder)
                     if bar.disable:  # a log says what a bar would have shown
                         print(f"{condition}: {name}", file=sys.stderr)
                 bar.update(name in METHODS)
             written.append(record.finish(folder))
+    failures.conclude(failed, total)
     return written

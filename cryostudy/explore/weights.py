@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cryostudy import artefacts, data, records
+from cryostudy import artefacts, data, failures, records
 from cryostudy.data import Acquisition
 from cryostudy.explore import store
 from cryostudy.methods import get
@@ -85,6 +85,9 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
     Its metrics are named by :func:`key`; `noisy` and `clean` stand beside them, `spread` tells how far training seeds
     differ at the paper's weights, and `scale` how far twice or half the paper's weights do. What a record holds
     already is not run again, so a grid cut short goes on.
+
+    Raises:
+        CryostudyError: when all is done, if a setting failed; its error is in the notes of the record.
     """
     folder = store.record_folder(store.check(profile))
     noisy = recording(profile, seed)
@@ -104,6 +107,7 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
         "scale": [(tuple(w * factor for w in PAPER), seed) for factor in (1.0, 2.0, 0.5)],
     }
     chosen = settings()
+    failed: dict[str, str] = {}
     with tqdm(
         total=len(again) + len(chosen), unit="setting", disable=None if progress is None else not progress
     ) as bar:
@@ -114,20 +118,24 @@ def run(profile: str = "laptop", *, seed: int = 0, device: str = "auto", progres
         for name, runs in again.items():
             bar.set_description(name)
             if name not in found:
-                measured = [store.scores(restored(w, s), noisy) for w, s in runs]
-                for metric in ("cc", "psnr", "ssim", "noise_left", "contrast"):
-                    values = [float(one[metric]) for one in measured]
-                    record.add(name, {metric: round(max(values) - min(values), 4)})
+                with failures.tried(f"{NAME}, {name}", failed, record):
+                    measured = [store.scores(restored(w, s), noisy) for w, s in runs]
+                    for metric in ("cc", "psnr", "ssim", "noise_left", "contrast"):
+                        values = [float(one[metric]) for one in measured]
+                        record.add(name, {metric: round(max(values) - min(values), 4)})
                 record.finish(folder)
             bar.update()
         for weights in chosen:
             bar.set_description(key(weights))
             if key(weights) not in found:
-                volume = restored(weights, seed)
-                record.add(key(weights), store.scores(volume, noisy) | store.planes(volume, noisy.clean))
-                record.add(key(weights), {"package": records.package_hash()[:16]})
+                with failures.tried(f"{NAME}, {key(weights)}", failed, record):
+                    volume = restored(weights, seed)
+                    record.add(key(weights), store.scores(volume, noisy) | store.planes(volume, noisy.clean))
+                    record.add(key(weights), {"package": records.package_hash()[:16]})
                 record.finish(folder)
                 if bar.disable:  # a log says what a bar would have shown
                     print(f"{NAME}: {key(weights)}", file=sys.stderr)
             bar.update()
-    return record.finish(folder)
+    path = record.finish(folder)
+    failures.conclude(failed, len(again) + len(chosen))
+    return path

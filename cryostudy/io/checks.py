@@ -104,8 +104,8 @@ def moments(data: np.ndarray, *, without_border: bool = False) -> Moments:
         values = block[valid_mask(block)] if without_border and not block.all() else block
         if values.size == 0:
             continue
-        values = values.astype(np.float64)
         with np.errstate(invalid="ignore"):  # infinite voxels give NaN, which says enough
+            values = values.astype(np.float64)
             block_mean = float(values.mean())
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             values -= block_mean

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +9,11 @@ from pathlib import Path
 from typing import IO
 
 from cryostudy.errors import InputError
+from cryostudy.io.aside import neighbour
 
 PACKED = (".gz", ".bz2")
+SPARE = 2**20  # bytes on the disk beside a volume: header, record, a small denoiser
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a full disk, or a user's share of it
 _KINDS = (".mrc", ".rec", ".map", ".st", ".ali")
 
 
@@ -54,8 +56,9 @@ def kind(path: Path) -> str:
 
 @contextmanager
 def partial_file(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` for the unfinished file, which is removed on every way out."""
-    partial = target.with_name(f".cryostudy-{secrets.token_hex(8)}.partial")
+    """A name beside ``target`` for the unfinished file, which is removed on every way out, by the next call after
+    kill -9."""
+    partial = neighbour(target)
     try:
         yield partial
     finally:
@@ -68,7 +71,7 @@ def disk_errors(path: str | Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             size = f"{needed / 1e9:.1f} GB" if needed >= 1e9 else f"{max(needed / 1e6, 0.1):.1f} MB"
             raise InputError(f"{path}: disk full; free {size} there or choose another disk") from error
         reason = error.strerror or str(error)

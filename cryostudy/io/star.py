@@ -38,6 +38,8 @@ def read_star(path: str | Path) -> Star:
     Raises InputError for a missing file, one without blocks, or a row with another number of values than columns.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would never end
+            raise InputError(f"{path}: not a file; give a STAR file")
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a STAR file ({type(error).__name__}); check the path") from None
@@ -58,6 +60,9 @@ def read_star(path: str | Path) -> Star:
                 column.append(word)
     if not blocks:
         raise InputError(f"{path}: no block data_...; give a STAR file")
+    for name, columns in blocks.items():
+        if len({len(values) for values in columns.values()}) > 1:
+            raise InputError(f"{path}: the columns of data_{name} have unequal numbers of values; mend it")
     return Star(path, blocks)
 
 

@@ -3,7 +3,7 @@
 from cryostudy.matching.angles import rotations
 from cryostudy.matching.peaks import Found, find, flattened, peaks
 from cryostudy.matching.search import Match, search
-from cryostudy.matching.template import phase_randomised, resampled, spherical_mask, whitened
+from cryostudy.matching.template import phase_randomised, resampled, spherical_mask, whitened, whitening
 from cryostudy.matching.threshold import gaussian_threshold, tail_threshold
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "spherical_mask",
     "tail_threshold",
     "whitened",
+    "whitening",
 ]

@@ -83,7 +83,7 @@ class Checkpoint:
         self.written = time.monotonic()
         self.cost = self.written - start
 
-    def remove(self) -> None:
-        """The search is done."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+
+def remove(folder: Path) -> None:
+    """What a search found is kept elsewhere."""
+    (folder / NAME).unlink(missing_ok=True)

@@ -120,7 +120,8 @@ def search(
         voxel_size: Å, for the CTF. defocus, flipped: see :func:`cryostudy.matching.template.transfer`.
         noise_reference: match a phase-randomised template too, drawn from `seed`; twice the time.
         tile: voxels that are searched at once; larger volumes are cut into overlapping parts.
-        folder: for a checkpoint; the same call goes on there, and gives what an undisturbed one gives.
+        folder: for a checkpoint; the same call goes on there, and gives what an undisturbed one gives. The caller
+            removes it (:func:`cryostudy.matching.checkpoint.remove`) when the result is kept.
     Raises:
         InputError: a template larger than the volume, a mask of another shape, an unusable volume, template or mask.
     """
@@ -156,7 +157,6 @@ def search(
     for found in scores:
         found[bad] = 0
     deviation, *other = (probe(ready, ~bad, parts[len(parts) // 2], made, matrices, device) for made in scorers)
-    saved.remove()
     noise = scores[1] * np.float32(deviation / max(other[0], 1e-12)) if noise_reference else None
     return Match(scores[0], orientations, np.asarray(rotations, np.float64), noise, deviation)
 

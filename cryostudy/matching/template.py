@@ -127,22 +127,30 @@ def whitened(
             that a restoration which is a filter and no more gives what the recording gives.
     """
     data = np.asarray(volume, np.float32)
-    shell, scale = _whitening(data)
+    shell, scale = whitening(data)
     white = np.fft.irfftn(np.fft.rfftn(data) * scale[shell], s=data.shape, axes=(0, 1, 2))
     density = centred(template)
     given = data if recorded is None else np.asarray(recorded, np.float32)
-    _, scale = _whitening(given)
+    _, scale = whitening(given)
     places = np.arange(len(scale)) / (2 * (min(given.shape) // 2))
     seen = np.fft.rfftn(density) * np.interp(frequency_radius(density.shape).numpy(), places, scale)
     turned = np.fft.irfftn(seen, s=density.shape, axes=(0, 1, 2))
     return (white / white.std()).astype(np.float32), (turned / np.abs(turned).max()).astype(np.float32)
 
 
-def _whitening(volume: Array) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The shell of each Fourier voxel, and the factor that brings each shell's mean power to one; 0 for the mean."""
-    shell = (2 * (min(volume.shape) // 2) * frequency_radius(volume.shape).numpy()).round().astype(int)
-    often = np.broadcast_to(multiplicity(volume.shape).numpy(), shell.shape).ravel()
-    total = np.bincount(shell.ravel(), often * np.abs(np.fft.rfftn(volume)).ravel() ** 2)
+def whitening(volumes: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The shell of each Fourier voxel, and the factor that brings each shell's mean power to one; 0 for the mean.
+
+    Args:
+        volumes: (z, y, x), or (n, z, y, x) for one factor a shell for all of them.
+    Returns:
+        shell (z, y, x // 2 + 1) and factor (shells,), so that `factor[shell]` is a filter.
+    """
+    shape = volumes.shape[-3:]
+    shell = (2 * (min(shape) // 2) * frequency_radius(shape).numpy()).round().astype(int)
+    often = np.broadcast_to(multiplicity(shape).numpy(), shell.shape).ravel()
+    squared = np.abs(np.fft.rfftn(volumes, axes=(-3, -2, -1))) ** 2
+    total = np.bincount(shell.ravel(), often * squared.reshape(-1, *shell.shape).mean(0).ravel())
     power = total / np.bincount(shell.ravel(), often)
     power[0] = 0
     scale = np.maximum(power, max(1e-12 * power.max(), 1e-30)) ** -0.5

@@ -108,7 +108,8 @@ class Method:
         """Learn from one acquisition.
 
         Args:
-            seed: of everything random here. device: "auto", "cpu", "cuda", "cuda:1".
+            seed: of everything random here. device: "auto", "cpu", "cuda", "cuda:1", or several that
+                share each batch: "cuda:0,1", or "cpu:2" for two processes.
             folder: where a training run leaves its checkpoint and log, and resumes from.
             progress: show bars; default (None) only on a terminal.
         """

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from cryostudy import parallel
 from cryostudy.data import Acquisition
 from cryostudy.masking import replace_by_neighbours
 from cryostudy.methods.standardise import Standardised
@@ -78,4 +79,5 @@ class BlindWedge(WedgeFilling):
         spectrum = torch.fft.rfftn(estimate, dim=AXES) * (weight > 0)
         seen = torch.fft.irfftn(spectrum, s=estimate.shape[-3:], dim=AXES)
         read = F.grid_sample(seen, places[:, :, None, None], align_corners=True)[:, 0, :, 0, 0]
-        return {"total": (inside * (read - values).square()).sum() / inside.sum().clamp(min=1)}
+        total = (inside * (read - values).square()).sum() / inside.sum().clamp(min=1)
+        return {"total": total * parallel.weight(inside.sum())}

@@ -143,7 +143,8 @@ class NMSG(Learned):
         Generator and critic go through one loop: every step moves the critic, every `noise_critic`-th the generator
         too. The loss is that of `gulrajani2017`, Equation 3, over the root of the number of voxels (see
         :func:`gradient_penalty`). It has no floor, and the loop takes a loss far above its smallest for diverged: what
-        is logged as total is 1 plus the sizes of its terms, with the gradient of the loss itself.
+        is logged as total is 1 plus the sizes of its terms, with the gradient of the loss itself. Of several devices it
+        takes the first: the penalty is a gradient of a gradient, which DDP does not average.
 
         Returns:
             The generator, frozen, and the history of its training.
@@ -183,7 +184,7 @@ class NMSG(Learned):
         history = train(
             gan, loss, draw,
             steps=self.noise_steps, learning_rate=self.noise_learning_rate, betas=(0.0, 0.9), decay=True, clip=None,
-            device=device, folder=folder / "noise" if folder else None, progress=progress,
+            device=choose_device(device), folder=folder / "noise" if folder else None, progress=progress,
             key=repr((self, seed, tuple(real.shape), float(real.double().sum()), float(real.double().square().sum()))),
         )  # fmt: skip
         return gan.generator.requires_grad_(False).eval(), history

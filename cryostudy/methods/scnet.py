@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from cryostudy import parallel
 from cryostudy.data import Acquisition
 from cryostudy.errors import InputError
 from cryostudy.filters import gaussian_kernel
@@ -145,7 +146,7 @@ class ScNet(Learned):
         replaced, mask, noisy, smoothed = batch
         estimate = network(replaced)
         terms: dict[str, Tensor] = {
-            "reconstruction": reconstruction_loss(estimate[mask], noisy[mask]),
+            "reconstruction": reconstruction_loss(estimate[mask], noisy[mask]) * parallel.weight(mask.sum()),
             "sparsity": sparsity_loss(estimate, sparsity_map(smoothed)),
             "expectancy": expectancy_loss(estimate, smoothed),
             "regularisation": total_variation(estimate),
