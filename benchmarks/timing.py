@@ -71,9 +71,11 @@ def row(
             what `goal` says. met: None where there is no goal. skipped: why nothing was measured.
     """
     if place := os.environ.get("BENCH_ROWS"):
-        cells = {"what": what, "peer": peer, "theirs": theirs, "ours": ours, "ratio": ratio, "goal": goal, "met": met}
+        cells: dict[str, Any] = {"what": what, "peer": peer, "theirs": theirs, "ours": ours, "goal": goal, "skipped": skipped}
+        cells["ratio"] = None if ratio is None else float(ratio)
+        cells["met"] = None if met is None else bool(met)  # a NumPy one cannot be written
         with open(place, "a", encoding="utf-8") as file:
-            file.write(json.dumps(cells | {"skipped": skipped}) + "\n")
+            file.write(json.dumps(cells) + "\n")
 
 
 def milliseconds(seconds: float) -> str:

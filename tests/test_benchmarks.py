@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -29,7 +30,7 @@ def test_rows_become_a_table(benchmarks, monkeypatch, tmp_path):
     timing, table = benchmarks
     monkeypatch.setenv("BENCH_ROWS", str(tmp_path / "rows"))
     timing.row("step", peer="Theirs 1.0", theirs="20 ms", ours="10 ms", ratio=2.0, goal="at least 3", met=False)
-    timing.row("a | b", ours="1 GB", met=True)
+    timing.row("a | b", ours="1 GB", met=np.bool_(True))
     timing.row("absent", peer="Peer", goal="at least 2", skipped="not installed")
     rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
     lines = table.table(rows).splitlines()
