@@ -71,7 +71,14 @@ def row(
             what `goal` says. met: None where there is no goal. skipped: why nothing was measured.
     """
     if place := os.environ.get("BENCH_ROWS"):
-        cells: dict[str, Any] = {"what": what, "peer": peer, "theirs": theirs, "ours": ours, "goal": goal, "skipped": skipped}
+        cells: dict[str, Any] = {
+            "what": what,
+            "peer": peer,
+            "theirs": theirs,
+            "ours": ours,
+            "goal": goal,
+            "skipped": skipped,
+        }
         cells["ratio"] = None if ratio is None else float(ratio)
         cells["met"] = None if met is None else bool(met)  # a NumPy one cannot be written
         with open(place, "a", encoding="utf-8") as file:
