@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from cryostudy.errors import InputError
-from cryostudy.filters import gaussian_filter, mirror
+from cryostudy.filters import TRUNCATE, gaussian_filter, mirror
+from cryostudy.inference import tiled
 from cryostudy.tomography import wedge_mask
 from cryostudy.tomography.geometry import Angles
 
@@ -41,10 +43,22 @@ def wedge_content(restored: NDArray[Any], angles: Angles, *, window: float = WIN
         fade = torch.sin(torch.pi / 2 * ends / FADE) ** 2
         padded = padded * fade.reshape([-1 if a == axis else 1 for a in range(3)])
     measured = wedge_mask(padded.shape, angles, rfft=True)
-    filled = torch.fft.irfftn(torch.fft.rfftn(padded) * ~measured, s=tuple(padded.shape))
-    energies = [gaussian_filter((part[inner] ** 2).contiguous(), window / 2.3548) for part in (filled, padded - filled)]
-    total = energies[0] + energies[1]
-    return torch.where(total > 0, energies[0] / total, 0).clamp(0, 1).numpy()
+    filled = torch.fft.irfftn(torch.fft.rfftn(padded).mul_(~measured), s=tuple(padded.shape))
+    del whole, measured
+    padded -= filled
+    energy, other = (smoothed(part[inner].square().numpy(), window / 2.3548) for part in (filled, padded))
+    other += energy
+    np.divide(energy, other, out=energy, where=other > 0)  # where there is nothing, energy is 0
+    return np.clip(energy, 0, 1, out=energy)
+
+
+def smoothed(volume: Volume, sigma: float) -> Volume:
+    """The Gaussian filter, tile by tile: torch unfolds what it convolves, which takes thirty times the memory."""
+    halo = math.ceil(TRUNCATE * sigma)
+    return tiled(
+        lambda x: gaussian_filter(x[0, 0], sigma)[None, None], volume, tile=96 + 2 * halo, halo=halo, blend=8,
+        progress=False,
+    )  # fmt: skip
 
 
 def spread(volumes: Iterable[NDArray[Any]]) -> Volume:
