@@ -7,6 +7,9 @@ PYTHON ?=
 # What `make grid` runs, and where study and grid run: local, or slurm as profiles/slurm says.
 GRID ?= smoke
 EXECUTOR ?= local
+# How many cores study and grid take here, and what else to tell Snakemake, as in FLAGS="--slurm-status-command squeue".
+CORES ?= all
+FLAGS ?=
 
 BUILD := $(or $(CRYOSTUDY_BUILD),_build)
 VENV := .venv
@@ -17,8 +20,11 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-SNAKEMAKE = $(PY) -m snakemake --keep-going --rerun-incomplete --nolock --quiet host reason progress \
-  --show-failed-logs $(if $(filter local,$(EXECUTOR)),--cores all,--profile profiles/$(EXECUTOR))
+SNAKEMAKE = $(PY) -m snakemake --keep-going --rerun-incomplete --nolock --quiet host reason \
+  --show-failed-logs $(if $(filter local,$(EXECUTOR)),--cores $(CORES),--profile profiles/$(EXECUTOR)) $(FLAGS)
+ifeq ($(filter local $(notdir $(wildcard profiles/*)),$(EXECUTOR)),)
+$(error EXECUTOR=$(EXECUTOR): unknown; use one of local $(notdir $(wildcard profiles/*)))
+endif
 
 .PHONY: help install study grid test lint book publish bench lock clean
 
@@ -52,6 +58,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PY) -m pip install --requirement requirements.lock
 	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" > $(STAMP)
+	@echo "Installed. In each shell: source $(VENV)/bin/activate"
 
 study: $(STAMP) ## run every chapter and a small run grid at PROFILE scale, then build the site from these runs
 	@start=$$(date +%s); failed=0; \

@@ -332,7 +332,8 @@ def add_device(p: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         help=(
-            "auto, cpu, cuda, cuda:1; cuda:0,1 trains on both GPUs, which share each batch, and cpu:2 in two processes "
+            "auto, cpu, cuda, cuda:1; cuda:0,1 trains on both GPUs, which share each batch, and cpu:2 in two "
+            "processes: give a batch that is a multiple, as in -p batch 2; what trains nothing takes the first "
             "(default: %(default)s)"
         ),
     )

@@ -75,7 +75,10 @@ def read(grid: str, profile: str = "laptop", *, check: bool = True) -> RunGrid:
     file = _file(grid)
     content = _content(file)
     if profile not in content["profiles"]:
-        raise InputError(f"{file.name}: is not meant for profile {profile}; it lists {', '.join(content['profiles'])}")
+        listed = ", ".join(content["profiles"])
+        raise InputError(
+            f"{file.name}: is not meant for profile {profile}; it lists {listed}: give --profile one of them"
+        )
     noises = [_noise(file.name, n, entry) for n, entry in enumerate(content["noise"])]
     methods = [_method(file.name, n, entry) for n, entry in enumerate(content["methods"])]
     found = []
@@ -92,7 +95,9 @@ def read(grid: str, profile: str = "laptop", *, check: bool = True) -> RunGrid:
         _check_values(file.name, content, noises, methods, profile)
     repeated = [name for name, count in Counter(cell.name for cell in found).items() if count > 1]
     if repeated:
-        raise InputError(f"{file.name}: cell {repeated[0]} is there twice; list each data set, noise, method once")
+        raise InputError(
+            f"{file.name}: cell {repeated[0]} is there twice; list each data set, noise, method and seed once"
+        )
     return RunGrid(file.stem, content["about"], profile, {cell.name: cell for cell in found}, file)
 
 
@@ -107,6 +112,10 @@ def _file(grid: str) -> Path:
     file = Path(grid) if grid.endswith((".yml", ".yaml")) else FOLDER / f"{grid}.yml"
     if not file.is_file():
         raise InputError(f"run grid {grid}: no such file; give the path of one (.yml), or {', '.join(names())}")
+    if file.stem in names() and not file.samefile(FOLDER / f"{file.stem}.yml"):
+        raise InputError(
+            f"{file}: the study has a run grid {file.stem}, whose results it would replace; rename the file"
+        )
     return file
 
 
@@ -115,7 +124,9 @@ def _content(file: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file.name}: not readable as YAML ({' '.join(str(error).split())[:120]})") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "no UTF-8 text"
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise InputError(f"{file.name}: not readable as YAML{where} ({problem})") from None
     if not isinstance(found, dict):
         raise InputError(f"{file.name}: must be a mapping with {', '.join(KEYS)}")
     if unknown := [key for key in found if key not in KEYS]:
@@ -149,7 +160,7 @@ def _noise(where: str, n: int, entry: Any) -> tuple[str, float | None]:
         level = entry["level"]
         if isinstance(level, int | float) and not isinstance(level, bool):
             return entry["noise"], float(level)
-    raise InputError(f"{where}: noise[{n}] cannot be {entry!r}; give a name, or noise: NAME and level: NUMBER")
+    raise InputError(f"{where}: noise[{n}] cannot be {entry!r}; give noise: NAME and level: NUMBER, or a name alone")
 
 
 def _method(where: str, n: int, entry: Any) -> tuple[str, dict[str, Any]]:

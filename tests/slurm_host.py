@@ -2,7 +2,9 @@
 
     python tests/slurm_host.py make grid EXECUTOR=slurm      # runs the command with SLURM_CONF set, then ends it all
 
-Needs Debian's packages slurm-wlm and munge (other distributions name them alike), and no rights but the user's own.
+Needs Debian's packages slurm-wlm and munge (other distributions name them alike), and no rights but the user's own. The
+host passes for one of eight cores or more, so that jobs that ask for several run on any. Without accounting, Snakemake
+has to ask squeue: it does when SLURM has no accounting, see the plugin's --slurm-status-command.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo")
 PARTITION = "study"
+CPUS = max(8, os.cpu_count() or 1)  # claimed like the memory
 MEMORY = 16000  # MiB for each CPU; claimed, not checked, so that any job fits on any host
 WAIT = 30.0  # seconds for each daemon to answer
 
@@ -82,8 +85,8 @@ def slurm_host() -> Iterator[dict[str, str]]:
         host = socket.gethostname().partition(".")[0]
         configuration = folder / "slurm.conf"
         configuration.write_text(CONFIGURATION.format(
-            host=host, ports=free_ports(2), user=_user(), folder=folder, cpus=os.cpu_count(),
-            memory=MEMORY * (os.cpu_count() or 1), partition=PARTITION,
+            host=host, ports=free_ports(2), user=_user(), folder=folder, cpus=CPUS,
+            memory=MEMORY * CPUS, partition=PARTITION,
         ))  # fmt: skip
         # Snakemake's job steps drop SLURM_CONF, which clusters have no need of, before they call srun.
         (folder / "bin").mkdir()
@@ -164,6 +167,9 @@ def _user() -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit(__doc__)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: all ends that was begun
     try:
         with slurm_host() as environment:
             sys.exit(subprocess.run(sys.argv[1:], env=environment).returncode)

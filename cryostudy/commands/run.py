@@ -112,7 +112,7 @@ def write_table(grid: runs.RunGrid) -> tuple[Path, Mapping[str, Mapping[str, str
             writer.writerow([*ABOUT, "seeds", *(f"{key}{end}" for key in metrics for end in ("", "_min", "_max"))])
             for row in content["rows"]:
                 spreads = [row["metrics"].get(key, {}) for key in metrics]
-                numbers = [one.get(end, "") for one in spreads for end in ("mean", "min", "max")]
+                numbers = [f"{one[end]:.6g}" if one else "" for one in spreads for end in ("mean", "min", "max")]
                 named = [json.dumps(row[key]) if key == "settings" else row[key] for key in ABOUT]
                 writer.writerow([*named, len(row["seeds"]), *numbers])
 
