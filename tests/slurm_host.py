@@ -1,10 +1,11 @@
 """A SLURM of one host, for as long as a test or a command takes: munged, slurmctld and slurmd in a temporary folder.
 
-    python tests/slurm_host.py make grid EXECUTOR=slurm      # runs the command with SLURM_CONF set, then ends it all
+    python tests/slurm_host.py make grid EXECUTOR=slurm FLAGS="--slurm-status-command squeue"
+
+runs the command with SLURM_CONF set, then ends it all.
 
 Needs Debian's packages slurm-wlm and munge (other distributions name them alike), and no rights but the user's own. The
-host passes for one of eight cores or more, so that jobs that ask for several run on any. Without accounting, Snakemake
-has to ask squeue: it does when SLURM has no accounting, see the plugin's --slurm-status-command.
+host passes for one of eight cores or more, so that jobs that ask for several run on any. It has no accounting, hence squeue.
 """
 
 from __future__ import annotations
