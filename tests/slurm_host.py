@@ -5,7 +5,7 @@
 runs the command with SLURM_CONF set, then ends it all.
 
 Needs Debian's packages slurm-wlm and munge (other distributions name them alike), and no rights but the user's own. The
-host passes for one of eight cores or more, so that jobs that ask for several run on any. It has no accounting: ask squeue.
+host passes for one of eight cores or more, so that jobs that ask for several run anywhere.
 """
 
 from __future__ import annotations
