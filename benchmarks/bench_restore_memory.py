@@ -85,6 +85,7 @@ def main() -> None:
         tomogram, out = Path(folder, "tomogram.mrc"), Path(folder, "restored.mrc")
         write_tomogram(tomogram, shape)
         for name, arguments in RUNS.items():
+            out.unlink(missing_ok=True)  # one method's output is not another's to replace
             restore = [sys.executable, "-m", "cryostudy.cli", "restore", str(tomogram), "--out", str(out), *arguments]
             peak = peaks([*restore, "--device", "cpu"])
             excess = peak["VmHWM"] - volume
