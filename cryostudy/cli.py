@@ -39,11 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of our output has seen enough, as in `cryostudy methods | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
+            from cryostudy.io.destination import FULL  # with numpy, which `--help` does not wait for
+
             place = f"{error.filename}: " if error.filename else ""
-            reason = {
-                errno.ENOSPC: "disk full; free space", errno.EDQUOT: "disk full; free space",
-                errno.EFBIG: "larger than files may be here; raise the limit (ulimit -f)",
-            }.get(error.errno or 0, f"{error.strerror or error}; check its permissions")  # fmt: skip
+            reason = f"{error.strerror or error}; check its permissions"
+            if error.errno in FULL:
+                reason = "disk full; free space"
+            elif error.errno == errno.EFBIG:
+                reason = "larger than files may be here; raise the limit (ulimit -f)"
             say(f"{place}{reason} or choose another folder")
             return 2
         except (MemoryError, RuntimeError) as error:

@@ -435,7 +435,7 @@ def refused(outcome, place):
 
 def test_training_on_a_full_disk_goes_on_when_there_is_room(small_disk, run, tmp_path, monkeypatch):
     place, leave = small_disk
-    words = "train", "dncnn", "--profile", "smoke", "-p", "steps", 4
+    words = "train", "dncnn", "--profile", "smoke", "-p", "steps", 4, "-p", "densities", "built-in"  # nothing to note
     monkeypatch.setattr("cryostudy.training.CHECKPOINT_SECONDS", 0.0)
     leave(30)
     refused(run(*words, "-p", "channels", 16, "--out", place / "a.pt"), place)
