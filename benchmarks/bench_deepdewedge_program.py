@@ -9,7 +9,8 @@ process that loads, as its command line demands. What counts is CPU time, that o
 
 Alike: the tomogram (96^3, a missing wedge of 60 degrees), side of the sub-tomograms, batch, steps, learning rate, one
 filling of the inputs' missing wedges on the way, and 80 (ours) or 91 (theirs) held-out sub-tomograms evaluated. Ours is
-timed with the authors' own network class, with its own U-Net, and both in mixed precision. Not alike: the authors
+timed with the authors' own network class, with its own U-Net, and both in mixed precision, which the authors' program
+does not offer; what each makes of the tomogram is compared with the noise-free one. Not alike: the authors
 restore both halves in overlapping cubes and average, ours the mean of the halves in one piece; they turn cubes by
 cubic splines, ours by corrected linear interpolation.
 """
@@ -24,6 +25,7 @@ import time
 import types
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from timing import measured, revision, row, verdict
@@ -33,6 +35,7 @@ from cryostudy.acquisition import Acquisition
 from cryostudy.data import simulated
 from cryostudy.io import read_volume, write_volume
 from cryostudy.methods.deepdewedge import DeepDeWedge
+from cryostudy.metrics import correlation
 from cryostudy.models.padding import padded
 from cryostudy.records import device_name
 
@@ -85,7 +88,7 @@ def ours(s: dict) -> None:
     WithTheirs.clone = Path(s["clone"])
     method = (WithTheirs if s["network"] == "theirs" else DeepDeWedge)(
         channels=s["channels"], levels=s["levels"], patch=s["subtomogram"], batch=s["batch"], steps=STEPS,
-        learning_rate=s["learning_rate"], update_every=STEPS // 2 + 10, precision=s["precision"],
+        learning_rate=s["learning_rate"], decay=False, update_every=STEPS // 2 + 10, precision=s["precision"],
     )  # fmt: skip
     start = time.perf_counter()
     fitted = method.fit(recording, device="cpu", folder=Path(s["folder"]), progress=False)
@@ -93,6 +96,7 @@ def ours(s: dict) -> None:
     write_volume(Path(s["folder"], "restored.mrc"), fitted(recording.full, progress=False), voxel_size=10.0, label="")
     count = sum(p.numel() for p in method.network().parameters() if p.requires_grad)
     report = {"train": middle - start, "restore": time.perf_counter() - middle, "parameters": count}
+    report["output"] = s["folder"]
     print(json.dumps(report | {"steps": fitted.history.step}))
 
 
@@ -114,8 +118,8 @@ def main() -> None:
         row(what, peer=PEER, goal=f"at least {GOAL:g}", skipped=reason)
         return
     recording = simulated((96, 96, 96), densities="built-in")
-    assert recording.halves is not None
-    found: dict[str, dict[str, float]] = {}
+    assert recording.halves is not None and recording.clean is not None
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         halves = [str(Path(folder, name)) for name in ("even.mrc", "odd.mrc")]
         for place, half in zip(halves, recording.halves, strict=True):
@@ -131,6 +135,8 @@ def main() -> None:
         for name, command in commands.items():
             try:
                 found[name] = measured(command, options.threads)
+                (restored,) = Path(found[name]["output"]).glob("**/*.mrc")
+                found[name]["cc"] = correlation(read_volume(restored).data, recording.clean)
             except RuntimeError as error:
                 if name != PEER:
                     raise
@@ -139,20 +145,20 @@ def main() -> None:
                 return
     peer = f"{PEER} {revision(options.peer)} ({found[PEER].pop('versions')})"
     print(f"{device_name('cpu')}, torch {torch.__version__}; {peer}")
-    shown = partial(str.format, "  {:28}{:10,}{:7}{:9.1f}{:9.1f}{:9.1f}{:9.1f}{:8.2f}")
-    print(f"  {'':28}parameters  steps CPU time     wall    train  restore   ratio")
+    shown = partial(str.format, "  {:28}{:10,}{:7}{:9.1f}{:9.1f}{:9.1f}{:9.1f}{:8.2f}{:15.3f}")
+    print(f"  {'':28}parameters  steps CPU time     wall    train  restore   ratio  CC with clean")
     for name, f in found.items():
         ratio = found[PEER]["cpu"] / f["cpu"]
-        print(shown(name, f["parameters"], f["steps"], f["cpu"], f["wall"], f["train"], f["restore"], ratio))
+        times = (f[key] for key in ("cpu", "wall", "train", "restore"))
+        print(shown(name, f["parameters"], f["steps"], *times, ratio, f["cc"]))
         if name != PEER:
-            goal = "bf16" not in name
             row(
-                f"{what}, ours with {name} ({f['parameters']:,.0f} weights; theirs {found[PEER]['parameters']:,.0f})",
+                f"{what}, ours with {name} ({f['parameters']:,.0f} weights; theirs {found[PEER]['parameters']:,.0f}; "
+                f"CC with clean {f['cc']:.3f}, theirs {found[PEER]['cc']:.3f})",
                 peer=peer, theirs=f"{found[PEER]['cpu']:.0f} s", ours=f"{f['cpu']:.0f} s", ratio=ratio,
-                goal=f"at least {GOAL:g}" if goal else "", met=ratio >= GOAL if goal else None,
+                goal=f"at least {GOAL:g}", met=ratio >= GOAL,
             )  # fmt: skip
-            if goal:
-                print(f"    goal {GOAL:g}: {verdict(ratio >= GOAL)}")
+            print(f"    goal {GOAL:g}: {verdict(ratio >= GOAL)}")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def main() -> None:
     stages = dict(zip(("prepare", "train", "restore"), (b - a for a, b in itertools.pairwise(times)), strict=True))
     network = OnCPU.last.lightning_module.unet
     report = stages | {
+        "output": str(Path(s["folder"], "refined_tomograms")),
         "steps": OnCPU.last.global_step,
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "versions": f"torch {torch.__version__}, pytorch-lightning {lightning.__version__}",

@@ -1,4 +1,4 @@
-"""Blind spots made by the input: which voxels to hide from a network, what to put there, and the loss at them.
+"""Blind spots made by the input: which voxels to hide from a network, and what to put there.
 
 Volumes are (batch, 1, z, y, x); what is drawn at random is drawn from the generator given, on the CPU.
 """
@@ -12,8 +12,6 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
-
-from cryostudy import parallel
 
 Lattice = tuple[slice, ...]
 
@@ -78,8 +76,3 @@ def donut_mean(volume: Tensor) -> Tensor:
     kernel = torch.einsum("i,j,k->ijk", line, line, line)[None, None]
     kernel[..., 1, 1, 1] = 0
     return F.conv3d(volume, kernel, padding=1) / F.conv3d(torch.ones_like(volume), kernel, padding=1)
-
-
-def masked_error(estimate: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference at the masked voxels alone."""
-    return (estimate - target)[mask].square().mean() * parallel.weight(mask.sum())

@@ -80,8 +80,18 @@ def read_particles(particles: str | Path, tomograms: str | Path, stacks: Mapping
     Args:
         particles, tomograms: the two STAR files. stacks: the last part of `rlnImageName` -> file of its tilt images.
     Raises:
-        InputError: a file that cannot be read, or a column, tilt series or stack that is missing.
+        InputError: a file that cannot be read, or a column, value, tilt series or stack that is missing or damaged.
     """
+    try:
+        return _read(particles, tomograms, stacks)
+    except (KeyError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{particles}, {tomograms}: a column or value is missing or damaged ({type(error).__name__}: {error}); "
+            "give the files as RELION 5 or Warp writes them"
+        ) from None
+
+
+def _read(particles: str | Path, tomograms: str | Path, stacks: Mapping[str, str | Path]) -> list[Particle]:
     poses, series = read_star(particles), read_star(tomograms)
     hands = dict(zip(series.column("global", "rlnTomoName"), series.column("global", "rlnTomoHand"), strict=True))
     optics = {

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from cryostudy.acquisition import Acquisition
 from cryostudy.averaging import Poses, align, in_box, small_rotations, soft_mask, turned
-from cryostudy.averaging.align import DIMENSIONS, VOXELS, _peaks, sampled, upsampled
+from cryostudy.averaging.align import DIMENSIONS, VOXELS, correlation_peaks, sampled, upsampled
 from cryostudy.averaging.average import Angles, tilts_of
 from cryostudy.errors import InputError
 from cryostudy.fourier import Device, multiplicity, radius
@@ -99,7 +99,7 @@ def oriented(
     found = Poses(np.empty((len(boxes), 3, 3)), np.empty((len(boxes), 3)), np.empty(len(boxes)))
     for k, tilts in enumerate(lists):
         spectrum = torch.fft.rfftn(torch.as_tensor(boxes[k], dtype=torch.float32, device=device))
-        peaks = [_peaks(part, spectrum, weights[tilts], shape, reach) for part in bank]
+        peaks = [correlation_peaks(part, spectrum, weights[tilts], shape, reach) for part in bank]
         scores, at = (torch.cat(some).cpu().double().numpy() for some in zip(*peaks, strict=True))
         best = int(scores.argmax())
         found.rotations[k], found.shifts[k], found.scores[k] = turns[best], at[best], scores[best]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cryostudy import parallel, workers
+from cryostudy.allocator import keep_freed_memory
 from cryostudy.errors import InputError, TrainingError
 from cryostudy.io.aside import write_aside, write_csv
 
@@ -140,6 +141,7 @@ def train(
         network.to(devices[0]).eval()
         return History(**found)
 
+    keep_freed_memory()
     fabric = parallel.make_fabric(devices, precision)
     if len(devices) > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)

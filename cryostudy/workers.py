@@ -87,19 +87,19 @@ def wait(workers: Sequence[subprocess.Popen[bytes]]) -> None:
     Ctrl-C is passed on: they stop after the step, with a checkpoint. It is raised here once they have, or when it comes
     again.
     """
-    interrupted = False
+    interrupted: KeyboardInterrupt | None = None
     while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
         try:
             time.sleep(0.05)
             for worker in workers if interrupted else ():
                 worker.send_signal(signal.SIGINT)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if interrupted:
                 raise
-            interrupted = True
+            interrupted = stop
     give_time(workers, 60 if AGREED in codes else 2)  # the first one may still write a checkpoint
     if interrupted:
-        raise KeyboardInterrupt
+        raise interrupted
 
 
 def give_time(workers: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
@@ -111,10 +111,9 @@ def give_time(workers: Sequence[subprocess.Popen[bytes]], seconds: float) -> Non
 
 def end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
     """End those that still run."""
-    for how in (subprocess.Popen.terminate, subprocess.Popen.kill):
-        for worker in workers:
-            how(worker)
-        give_time(workers, 5)
+    for worker in workers:
+        worker.kill()
+    give_time(workers, 5)
 
 
 def raise_first(codes: Sequence[int], errors: Sequence[Path]) -> None:
@@ -135,7 +134,8 @@ def work() -> None:
 
     place, rank, devices = Path(sys.argv[1]), int(os.environ["LOCAL_RANK"]), sys.argv[3:]
     STARTED_BY.append(int(sys.argv[2]))
-    signal.signal(signal.SIGINT, lambda *_: INTERRUPTED.set())
+    for ending in (signal.SIGINT, signal.SIGTERM):  # the latter a scheduler sends to every process
+        signal.signal(ending, lambda *_: INTERRUPTED.set())
     # Of DDP. The new name of an option is unknown to torch 2.6, and kernels of 1^3 have two kinds of strides, alike.
     warnings.filterwarnings("ignore", message="`broadcast_buffers`|Grad strides do not match")
     code, call, result = 0, {}, {}

@@ -15,7 +15,7 @@ import pytest
 from cryostudy import cli, datasets
 from cryostudy.datasets import download as module
 from cryostudy.datasets import sources
-from cryostudy.datasets.download import Remote, download, unpack
+from cryostudy.datasets.download import DownloadFailed, Remote, download, unpack
 from cryostudy.errors import InputError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -221,8 +221,10 @@ def test_two_processes_do_not_write_one_file(server, tmp_path):
 
 def test_nobody_there(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "WAIT", 0.0)
-    with pytest.raises(InputError, match="download failed"):
+    with pytest.raises(DownloadFailed, match="download failed"):
         download(Remote("a.mrc", "http://127.0.0.1:9/a.mrc"), tmp_path)
+    with pytest.raises(InputError, match="the same command tries again, or put the files where `cryostudy fetch cells"):
+        sources.fetch_files([Remote("a.mrc", "http://127.0.0.1:9/a.mrc")], tmp_path, yes=True, name="cells")
     assert left(tmp_path) == []
 
 

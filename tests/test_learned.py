@@ -1,7 +1,9 @@
 """What holds of every learned method: a run cut short is resumed to the bit, and several devices can share a batch."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,3 +111,14 @@ def test_the_gradient_of_a_batch_is_the_mean_of_those_of_its_shares(recording, n
     known = iter([count * 2 / sum(counts) for count in counts])
     monkeypatch.setattr(parallel, "weight", lambda count: next(known))
     assert (gradient(shares) - whole).norm() < 1e-4 * whole.norm()
+
+
+def test_mixed_precision_restores_in_it_and_nearly_the_same(recording):
+    """Half the bits in the convolutions, float32 outside."""
+    whole = available()["noise2void"].at("smoke")
+    denoiser = whole.fit(recording, device="cpu", progress=False)
+    half = replace(denoiser, method=replace(whole, precision="bf16-mixed"))
+    one, other = (one.restore(recording, device="cpu", progress=False) for one in (denoiser, half))
+    assert one.dtype == other.dtype == np.float32
+    difference = np.linalg.norm(one - other) / np.linalg.norm(one - one.mean())
+    assert 1e-5 < difference < 0.05

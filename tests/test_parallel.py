@@ -198,9 +198,9 @@ def test_a_process_that_is_killed_ends_the_others_with_one_error_and_a_whole_che
 
 
 @two
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_when_the_program_is_stopped_its_processes_stop_with_a_checkpoint(tmp_path, how):
-    """Ctrl-C as Jupyter sends it, to the program alone; and kill -9."""
+    """Ctrl-C as Jupyter sends it, to the program alone; SIGTERM as a scheduler does, to its processes; and kill -9."""
     script = textwrap.dedent("""
         import os, sys, time; sys.path.insert(0, sys.argv[2])
         from pathlib import Path
@@ -215,14 +215,15 @@ def test_when_the_program_is_stopped_its_processes_stop_with_a_checkpoint(tmp_pa
     with (tmp_path / "said").open("w") as said:
         program = subprocess.Popen(words, stderr=said)
         found = pids(tmp_path, 2)
-        program.send_signal(how)
+        for pid in found if how is signal.SIGTERM else [program.pid]:
+            os.kill(pid, how)
         assert program.wait(timeout=300) != 0
     until = time.monotonic() + 300
     while not all(map(gone, found)):
         assert time.monotonic() < until, "a process is left behind"
         time.sleep(0.05)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["history"]["step"] > 5
-    if how is signal.SIGINT:
+    if how is not signal.SIGKILL:
         assert (tmp_path / "said").read_text().rstrip().endswith("KeyboardInterrupt")
         assert not list(tmp_path.glob(".*"))
 

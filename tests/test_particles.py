@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from cryostudy import particles
 from cryostudy.errors import InputError
+from cryostudy.io import write_volume
 from cryostudy.io.star import read_star
 from cryostudy.metrics import correlation, fsc
 from cryostudy.simulate import registry
@@ -177,6 +178,53 @@ def test_bad_star_file(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as error:
         read_star(path)
     assert "bad.star" in str(error.value) and "\n" not in str(error.value)
+
+
+def columns(**changed):
+    """Two STAR files as Warp writes them, of one particle in two tilts; columns named here have another value, or none
+    where it is empty."""
+    values = {
+        "rlnOpticsGroup": "1", "rlnImagePixelSize": "10", "rlnVoltage": "300", "rlnSphericalAberration": "2.7",
+        "rlnAmplitudeContrast": "0.1", "rlnTomoName": "t", "rlnImageName": "1@a/p.mrcs",
+        "rlnTomoVisibleFrames": "[1,1]", "rlnAngleRot": "10", "rlnAngleTilt": "20", "rlnAnglePsi": "30",
+        "rlnTomoHand": "-1", "rlnTomoProjX": "[1,0,0,0]", "rlnTomoProjY": "[0,1,0,0]", "rlnTomoProjZ": "[0,0,1,0]",
+        "rlnDefocusU": "3e4", "rlnDefocusV": "3e4", "rlnCtfScalefactor": "1", "rlnMicrographPreExposure": "0",
+    } | changed  # fmt: skip
+    blocks = {
+        "optics": list(values)[:5], "particles": ["rlnTomoName", "rlnOpticsGroup", *list(values)[6:11]],
+        "global": ["rlnTomoName", "rlnTomoHand"], "t": list(values)[12:],
+    }  # fmt: skip
+    texts = {}
+    for name, keys in blocks.items():
+        kept = [key for key in keys if values[key]]
+        head, row = "".join(f"_{key}\n" for key in kept), " ".join(values[key] for key in kept)
+        second = values | {"rlnTomoProjX": "[0.5,0,0.8660254,0]", "rlnTomoProjZ": "[-0.8660254,0,0.5,0]"}
+        rows = [row, " ".join(second[key] for key in kept)][: 2 if name == "t" else 1]
+        texts[name] = "\n".join([f"data_{name}", f"loop_\n{head}{rows[0]}", *rows[1:], ""])
+    return texts["optics"] + texts["particles"], texts["global"] + texts["t"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {}, {"rlnImageName": ""}, {"rlnAnglePsi": ""}, {"rlnAnglePsi": "north"}, {"rlnVoltage": ""},
+        {"rlnTomoVisibleFrames": "[1,1,1]"}, {"rlnTomoProjY": "[0,1"}, {"rlnDefocusU": "[]"}, {"rlnTomoHand": ""},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_damaged_particles_are_refused_by_name(tmp_path, changed):
+    files = [tmp_path / "particles.star", tmp_path / "tomograms.star"]
+    for path, text in zip(files, columns(**changed), strict=True):
+        path.write_text(text)
+    write_volume(tmp_path / "p.st", np.random.default_rng(0).normal(size=(2, 8, 8)), voxel_size=10.0, label="")
+    if changed:
+        with pytest.raises(InputError, match=r"particles.star|tomograms.star") as error:
+            particles.read_particles(*files, {"p.mrcs": tmp_path / "p.st"})
+        assert "\n" not in str(error.value) and "; give" in str(error.value)
+    else:
+        (one,) = particles.read_particles(*files, {"p.mrcs": tmp_path / "p.st"})
+        assert one.name == "p" and one.images.shape == (2, 8, 8) and one.voxel_size == 10
+        assert np.ptp(one.tilt_angles) == pytest.approx(60)
 
 
 # Sub-tomograms and averages

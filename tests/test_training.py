@@ -158,3 +158,25 @@ def test_unusable_devices_are_refused():
         with pytest.raises(InputError, match="--device cuda"):
             choose_device("cuda")
         assert choose_device() == "cpu"
+
+
+def test_freed_memory_serves_the_next_step(tmp_path):
+    """Pages that the system must fill before and after a training, for ten tensors of 10,000 pages in turn."""
+    script = textwrap.dedent("""
+        import resource, sys; sys.path.insert(0, sys.argv[1])
+        import torch
+        from test_training import fit, line
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(10): torch.ones(10_240_000)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        first = faults()
+        fit(line(), steps=2, progress=False)
+        faults()
+        print(first, faults())
+    """)
+    words = [sys.executable, "-c", script, os.path.dirname(__file__)]
+    before, after = map(int, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    if before < 10_000:
+        pytest.skip(f"this system gives memory in large pages or keeps it by itself ({before} page faults)")
+    assert after < before / 10

@@ -101,7 +101,7 @@ def align(
         spectrum = torch.fft.rfftn(box) * torch.exp(2j * torch.pi * phase)  # its particle moved to the middle
         candidates = torch.as_tensor(starts[k] @ turns, dtype=torch.float32)
         peaks = [
-            _peaks(torch.fft.rfftn(sampled(fine, part), dim=DIMENSIONS), spectrum, weight, shape, reach)
+            correlation_peaks(torch.fft.rfftn(sampled(fine, part), dim=DIMENSIONS), spectrum, weight, shape, reach)
             for part in candidates.split(max(1, VOXELS // int(np.prod(shape))))
         ]
         scores, at = (torch.cat(parts).cpu().double().numpy() for parts in zip(*peaks, strict=True))
@@ -134,7 +134,7 @@ def sampled(fine: Tensor, rotations: Tensor) -> Tensor:
     return F.grid_sample(fine[None, None], stacked, align_corners=True)[0, 0].reshape(-1, *sides)
 
 
-def _peaks(
+def correlation_peaks(
     references: Tensor, spectrum: Tensor, weight: Tensor, shape: tuple[int, ...], reach: float
 ) -> tuple[Tensor, Tensor]:
     """Highest correlation (k,) of each of the references' spectra with that of a box, and its shift (k, 3)."""

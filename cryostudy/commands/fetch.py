@@ -33,13 +33,7 @@ def fetch(name: str, item: str | None, *, yes: bool) -> list[Path]:
         InputError: unknown name, a surplus item, a large download without `yes`, or one that fails.
     """
     if name in datasets.registry():
-        try:
-            return datasets.fetch(name, item, yes=yes)
-        except InputError as error:
-            if "download failed" not in str(error):
-                raise
-            by_hand = f"or put the files where `cryostudy fetch {name} --about` says"
-            raise InputError(f"{error}; the same command tries again, {by_hand}") from None
+        return datasets.fetch(name, item, yes=yes)
     if name not in registry() and name != GROUP:
         single = [known for known in registry() if known not in _members()]
         known = ", ".join([*sorted(single), GROUP, *datasets.registry()])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Mapping
@@ -13,8 +12,9 @@ import numpy as np
 
 from cryostudy import records, runs
 from cryostudy.commands.chapter import execute
-from cryostudy.io.aside import write_aside
+from cryostudy.io.aside import write_aside, write_csv
 
+ENDS = {"mean": "", "min": "_min", "max": "_max"}  # of the columns of a metric
 ABOUT = ("dataset", "noise", "level", "method", "settings")  # what a row of a table is about; seeds are averaged
 
 
@@ -104,19 +104,15 @@ def write_table(grid: runs.RunGrid) -> tuple[Path, Mapping[str, Mapping[str, str
     path, stale = (incomplete, complete) if content["failed"] else (complete, incomplete)
     for suffix in (".json", ".csv"):
         stale.with_suffix(suffix).unlink(missing_ok=True)
-    metrics = list(dict.fromkeys(key for row in content["rows"] for key in row["metrics"]))
-
-    def write_csv(aside: Path) -> None:
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow([*ABOUT, "seeds", *(f"{key}{end}" for key in metrics for end in ("", "_min", "_max"))])
-            for row in content["rows"]:
-                spreads = [row["metrics"].get(key, {}) for key in metrics]
-                numbers = [f"{one[end]:.6g}" if one else "" for one in spreads for end in ("mean", "min", "max")]
-                named = [json.dumps(row[key]) if key == "settings" else row[key] for key in ABOUT]
-                writer.writerow([*named, len(row["seeds"]), *numbers])
-
-    write_aside(path.with_suffix(".csv"), write_csv)
+    rows = [
+        {key: row[key] for key in ABOUT}
+        | {"settings": json.dumps(row["settings"]), "seeds": len(row["seeds"])}
+        | {f"{key}{ENDS[which]}": f"{value:.6g}" for key, one in row["metrics"].items() for which, value in one.items()}
+        for row in content["rows"]
+    ]
+    metrics = dict.fromkeys(key for row in content["rows"] for key in row["metrics"])
+    columns = [*ABOUT, "seeds", *(f"{key}{end}" for key in metrics for end in ENDS.values())]
+    write_aside(path.with_suffix(".csv"), lambda aside: write_csv(aside, rows, columns))
     return records.write_json(path, content), content["failed"]
 
 

@@ -32,6 +32,10 @@ WAIT = 1.0  # seconds before the second try; doubled with each one that brings n
 PIECE = 1 << 20
 
 
+class DownloadFailed(InputError):
+    """No connection, or one that broke, after several tries."""
+
+
 @dataclass(frozen=True)
 class Remote:
     """One file to fetch: its `path` below the data set's folder, `url`, and what is published of it.
@@ -55,8 +59,9 @@ def download(remote: Remote, folder: Path) -> Path:
     If-Range so that halves of two versions are never joined). A server that does not know ranges starts anew.
 
     Raises:
-        InputError: no such file, no connection after several tries, another size or checksum than published, a web page
-            in place of the file, a full disk, or another process that downloads the same file.
+        DownloadFailed: no connection after several tries.
+        InputError: no such file, another size or checksum than published, a web page in place of the file, a full disk,
+            or another process that downloads the same file.
     """
     target = folder / remote.path
     if target.is_file():
@@ -128,7 +133,7 @@ def _receive(remote: Remote, file: IO[bytes], part: Path) -> None:
                 if file.tell() == 0:
                     _forget(part)
                 kept = f"; {file.tell()} bytes are kept, the same command goes on from there" if file.tell() else ""
-                raise InputError(f"{remote.url}: download failed ({reason}){kept}")
+                raise DownloadFailed(f"{remote.url}: download failed ({reason}){kept}")
             time.sleep(WAIT * 2 ** max(0, idle - 1) if idle else 0)
 
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from cryostudy.datasets.download import TIMEOUT, Remote, download, remote_size, unpack
+from cryostudy.datasets.download import TIMEOUT, DownloadFailed, Remote, download, remote_size, unpack
 from cryostudy.errors import InputError
 
 ASK = 1_000_000_000  # bytes from which on a download has to be confirmed
@@ -93,9 +93,12 @@ def fetch_files(files: list[Remote], folder: Path, *, yes: bool, name: str) -> l
                 found.append(folder / file.path)
                 continue
             path = download(file, folder)
-        except InputError:
+        except InputError as error:
             if file.optional:
                 continue
+            if isinstance(error, DownloadFailed):
+                remedy = f"tries again, or put the files where `cryostudy fetch {name} --about` says"
+                raise InputError(f"{error}; the same command {remedy}") from None
             raise
         found += unpack(path, folder) if file.unpack else [path]
     return found

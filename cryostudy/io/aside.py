@@ -9,7 +9,7 @@ import glob
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,9 @@ def locked(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[None]:
         os.close(handle)
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One line a row; the columns of the first row."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["step"])
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """One line a row; the columns of the first row, unless they are given."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns or list(rows[0] if rows else ()))
         writer.writeheader()
         writer.writerows(rows)

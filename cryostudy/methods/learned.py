@@ -20,6 +20,7 @@ from cryostudy.methods.patches import central_box, crop, hold_out, patch_positio
 from cryostudy.methods.standardise import Standardised
 from cryostudy.training import Batch, Terms, train
 
+HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 CHECKS = 4  # held-out patches looked at in each validation
 
 
@@ -32,8 +33,9 @@ class Learned(Method):
     that fits a laptop's memory. `keep_last`: where the held-out loss is no guide, the last weights are kept.
 
     `patch` (voxels), `batch`, `steps`, `learning_rate`, `betas`, `decay` (to zero along a half cosine), `patience`
-    (validations) and `precision` are those of :func:`cryostudy.training.train`. `train_voxels` bounds the (central)
-    part that is trained on; `validation` is the share of it that is held out.
+    (validations) and `precision` are those of :func:`cryostudy.training.train`; in mixed precision volumes are restored
+    so, too. `train_voxels` bounds the (central) part that is trained on; `validation` is the share of it that is held
+    out.
     """
 
     tile: ClassVar[int] = 128
@@ -84,10 +86,12 @@ class Learned(Method):
         progress: bool | None = False,
     ) -> NDArray[np.float32]:
         """:func:`cryostudy.inference.tiled` with the tiles that fit this method's network."""
-        return tiled(
-            function, volume, out=out, tile=self.tile, halo=self.halo, blend=8, multiple=self.multiple, device=device,
-            progress=progress,
-        )  # fmt: skip
+        half = HALF.get(self.precision)
+        with torch.autocast(torch.device(device).type, half, enabled=half is not None):
+            return tiled(
+                function, volume, out=out, tile=self.tile, halo=self.halo, blend=8, multiple=self.multiple,
+                device=device, progress=progress,
+            )  # fmt: skip
 
     def predict(self, network: nn.Module, noisy: Tensor) -> Tensor:
         """The estimate of the clean volume from a noisy one, both (batch, 1, z, y, x)."""
