@@ -24,7 +24,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cryostudy import artefacts, cli, data, io
+from cryostudy import artefacts, cli, data, dispatch, io
+from cryostudy.methods import available
 from cryostudy.methods.gaussian import Gaussian
 from cryostudy.methods.recorrupted import Recorrupted
 from cryostudy.records import package_hash
@@ -622,13 +623,26 @@ def test_data_sets_are_listed(run):
     assert code == 0 and "MB)" in said and "ribosomes" in names and "ribosome-average" not in names
 
 
+def test_methods_are_described_for_who_uses_them(capsys):
+    for name, method in available().items():
+        assert cli.main(["methods", name]) == 0
+        about, _, table = capsys.readouterr().out.partition("\nparameter ")
+        assert method.summary in about
+        assert not re.search(r"subclass|:\w+:`|^`(halo|tile|keep_last|scales)`", about, re.MULTILINE)
+        assert {line.split()[0] for line in table.splitlines()[1:]} == set(method().parameters())
+    text = (
+        "One. A subclass does it. `tile` is fixed.\n\n`width`: of :class:`~cryostudy.models.UNet`.\n\n.. math:: x\n y"
+    )
+    assert list(dispatch.manual(text, ["width"])) == ["One.", "`width`: of models.UNet.", ".. math:: x\n y"]
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("3", 3), ("0.5", 0.5), (".5", 0.5), ("2e-4", 2e-4), ("-1E3", -1000.0), ("[1, 2e-4]", [1, 2e-4]), ("true", True),
      ("null", None), ("text", "text"), ("1e", "1e"), ("tilt.tlt:256", "tilt.tlt:256"), ("a b", "a b")],
 )  # fmt: skip
 def test_parameter_values_are_read_as_yaml(text, value):
-    assert cli.value(text) == value and type(cli.value(text)) is type(value)
+    assert dispatch.value(text) == value and type(dispatch.value(text)) is type(value)
 
 
 def simulate(run, out, *words):

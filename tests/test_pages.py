@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cryostudy import cli, pages
+from cryostudy import arguments, pages
 from cryostudy.errors import InputError
 from cryostudy.methods import available
 from cryostudy.pages import benchmarks, data_sets, reproduction, rules, which_method
@@ -201,7 +201,7 @@ def test_the_commands_of_the_decision_page_exist():
     assert len(typed) >= len(benchmarks.CASES)
     for words in typed:
         assert words[0] == "cryostudy"
-        given = cli.parser().parse_args(words[1:])
+        given = arguments.parser().parse_args(words[1:])
         if words[1] == "restore":
             assert given.method in available()
             for name, _ in given.parameter or []:
@@ -209,7 +209,7 @@ def test_the_commands_of_the_decision_page_exist():
     for case in benchmarks.CASES:  # and those that another record would bring about
         for method in case.candidates:
             for line in benchmarks.command(case, method).splitlines():
-                cli.parser().parse_args(shlex.split(line)[1:])
+                arguments.parser().parse_args(shlex.split(line)[1:])
 
 
 def test_the_recommendation_is_the_best_of_the_records_and_follows_them():
