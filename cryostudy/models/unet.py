@@ -91,7 +91,11 @@ def windows(x: Tensor, at: Tensor, radius: int) -> Tensor:
     reach = torch.arange(2 * radius + 1, device=x.device)
     batch, _, i, j, k = (index[:, None, None, None] for index in at.nonzero().T)
     spread = F.pad(x, [radius] * 6).movedim(1, -1)
-    return spread[batch, i + reach[:, None, None], j + reach[:, None], k + reach].movedim(-1, 1)
+    _, d, h, w, channels = spread.shape
+    rows = ((batch * d + i + reach[:, None, None]) * h + j + reach[:, None]) * w + k + reach
+    # Not by indexing, whose gradient several threads may sum in any order on a CPU.
+    found = spread.reshape(-1, channels).gather(0, rows.reshape(-1, 1).expand(-1, channels))
+    return found.unflatten(0, rows.shape).movedim(-1, 1)
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
