@@ -17,6 +17,7 @@ from cryostudy.methods.noise2self import Noise2Self
 from cryostudy.methods.noise2void import Noise2Void
 from cryostudy.methods.standardise import Standardised
 from cryostudy.metrics import correlation, leak
+from cryostudy.models import unet
 
 METHODS = [Noise2Void, Noise2Self]
 SIDES = st.tuples(st.integers(1, 3), st.just(1), *[st.integers(4, 14)] * 3)
@@ -177,6 +178,18 @@ def test_pure_noise_becomes_flatter_and_gains_no_structure(method, recording):
     shifts = np.random.default_rng(4).integers(0, 32, (20, 3))  # of the truth: what smooth volumes have by chance
     by_chance = [correlation(restored, np.roll(recording.clean, s, (0, 1, 2))) for s in shifts]
     assert abs(correlation(restored, recording.clean)) < 4 * np.std(by_chance)
+
+
+def test_few_hidden_voxels_train_the_same_network_as_the_whole_would(recording, monkeypatch):
+    method = Noise2Void.at("smoke", steps=6, share=0.002)
+    one, again = (method.fit(recording, device="cpu").state for _ in range(2))
+    monkeypatch.setattr(unet, "FEW", 0.0)
+    whole = method.fit(recording, device="cpu").state
+    start = method.untrained(0).state_dict()
+    for name, weight in whole.items():
+        assert torch.equal(one[name], again[name])
+        assert (one[name] - weight).norm() < 1e-2 * (weight - start[name]).norm() + 1e-6
+    assert any(not torch.equal(one[name], whole[name]) for name in whole)  # another way it was
 
 
 @pytest.mark.parametrize("method", METHODS)
