@@ -14,6 +14,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that refuses in one line, as everything here does."""
 
     def error(self, message: str) -> NoReturn:
+        if "-p/--parameter: expected 2" in message:
+            message += ", a name and a value, as in -p steps 400"
         raise InputError(f"{message}; see {self.prog} --help")
 
 

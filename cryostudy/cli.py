@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(str(error))
             return 2
         except KeyboardInterrupt as stop:
-            say("stopped; run the same command again to go on from the last checkpoint")
+            say("stopped; the same command goes on from the last checkpoint, where there is one")
             return 143 if isinstance(stop, Terminated) else 130
         except BrokenPipeError:  # the reader of our output has seen enough, as in `cryostudy methods | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -68,30 +68,39 @@ def list_methods(a: argparse.Namespace) -> None:
     needs = ", ".join(need.replace("_", " ") for need in method.needs) or "one tomogram"
     print(f"{a.name}: {method.summary}{f' [{method.paper}]' if method.paper else ''}; needs {needs}, {method.cost}\n")
     columns = [method.at(profile).parameters() for profile in PROFILES]
-    for cls in (cls for cls in method.__mro__ if issubclass(cls, Method) and cls is not Method and cls.__doc__):
-        for paragraph in manual(str(cls.__doc__), [*PROFILES, *columns[0]]):
-            print(paragraph + "\n")
+    classes = [cls for cls in method.__mro__ if issubclass(cls, Method) and cls is not Method and cls.__doc__]
+    for paragraph in manual([str(cls.__doc__) for cls in classes], [*PROFILES, *columns[0]]):
+        print(paragraph + "\n")
     print(f"{'parameter':18}" + "".join(f"{profile:>28}" for profile in PROFILES))
     for parameter in columns[0]:
         choices = f"  one of {', '.join(method.choices[parameter])}" if parameter in method.choices else ""
         print(f"{parameter:18}" + "".join(f"{column[parameter]!s:>28}" for column in columns) + choices)
 
 
-def manual(text: str, names: Sequence[str]) -> Iterator[str]:
-    """The paragraphs of a docstring for who uses a method: without the roles of Sphinx, what it raises, and what is
-    said to those who write one, sentences on subclasses and on attributes other than `names`."""
-    text = re.sub(r":\w+:`~?(?:cryostudy\.)?([^`]+)`", r"\1", inspect.cleandoc(text).partition("\nRaises:")[0])
-    for paragraph in text.split("\n\n"):
-        if paragraph.startswith(".. math"):
-            yield paragraph
-            continue
-        sentences = [
-            sentence
-            for sentence in re.split(r"(?<=[.:])\s+(?=[A-Z`])", paragraph)
-            if "subclass" not in sentence and not ((first := re.match(r"`(\w+)`", sentence)) and first[1] not in names)
-        ]
-        if sentences:
-            yield textwrap.fill(" ".join(sentences), 100, break_long_words=False, break_on_hyphens=False)
+def manual(texts: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """The paragraphs of the docstrings of a method's classes, its own first, for who uses it.
+
+    Left out are the roles of Sphinx, what is raised, sentences on subclasses, and such as begin with an attribute that
+    is not of `names` or that a text before this has explained.
+    """
+    known: set[str] = set()
+    for text in texts:
+        said: set[str] = set()
+        plain = re.sub(r":\w+:`~?(?:cryostudy\.)?([^`]+)`", r"\1", inspect.cleandoc(text).partition("\nRaises:")[0])
+        for paragraph in plain.split("\n\n"):
+            if paragraph.startswith(".. math::"):
+                yield textwrap.indent(paragraph.removeprefix(".. math::").strip(), "    ")
+                continue
+            kept = []
+            for sentence in re.split(r"(?<=[.:])\s+(?=[A-Z`])", paragraph):
+                first = re.match(r"`(\w+)`", sentence)
+                if "subclass" in sentence or (first and (first[1] not in names or first[1] in known)):
+                    continue
+                said |= {first[1]} if first else set()
+                kept.append(sentence)
+            if kept:
+                yield textwrap.fill(" ".join(kept), 100, break_long_words=False, break_on_hyphens=False)
+        known |= said
 
 
 def simulate(a: argparse.Namespace) -> None:

@@ -415,7 +415,10 @@ def test_outputs_that_would_do_harm_or_cannot_be_written(tomogram, refused, tmp_
         (["-p", "steps", "many"], "steps cannot be 'many'"),
         (["-p", "steps", "0"], "steps cannot be 0"),
         (["-p", "weights", "[1, 2"], "parameter value .* is not readable"),
-        (["-p", "steps"], "expected 2 arguments; see cryostudy restore --help"),
+        (
+            ["-p", "steps=5"],
+            "expected 2 arguments, a name and a value, as in -p steps 400; see cryostudy restore --help",
+        ),
         (["--seed", "-1"], "--seed -1: give a whole number from 0 on"),
         (["--seed", "one"], "--seed: invalid int value: 'one'"),
         (["--device", "abacus"], "--device abacus: unknown; use auto, cpu or cuda"),
@@ -569,7 +572,7 @@ def test_ctrl_c_says_how_to_go_on(tomogram, run, tmp_path, monkeypatch):
     monkeypatch.setattr(artefacts, "fitted_at", stop)
     code, _, complaint = run("restore", tomogram, "--out", tmp_path / "out.mrc")
     assert code == 130 and complaint == (
-        "cryostudy: stopped; run the same command again to go on from the last checkpoint\n"
+        "cryostudy: stopped; the same command goes on from the last checkpoint, where there is one\n"
     )
 
 
@@ -629,11 +632,16 @@ def test_methods_are_described_for_who_uses_them(capsys):
         about, _, table = capsys.readouterr().out.partition("\nparameter ")
         assert method.summary in about
         assert not re.search(r"subclass|:\w+:`|^`(halo|tile|keep_last|scales)`", about, re.MULTILINE)
-        assert {line.split()[0] for line in table.splitlines()[1:]} == set(method().parameters())
+        rows = {line.split()[0] for line in table.splitlines()[1:]}
+        assert rows == set(method().parameters())
+        unnamed = {row for row in rows if not re.search(rf"`[^`]*\b{row}\b", about) and not row.startswith("noise_")}
+        assert not unnamed, f"{name}: {unnamed}"
     text = (
         "One. A subclass does it. `tile` is fixed.\n\n`width`: of :class:`~cryostudy.models.UNet`.\n\n.. math:: x\n y"
     )
-    assert list(dispatch.manual(text, ["width"])) == ["One.", "`width`: of models.UNet.", ".. math:: x\n y"]
+    more = "Two.\n\n`width`: as before. `depth`: too."
+    said = list(dispatch.manual([text, more], ["width", "depth"]))
+    assert said == ["One.", "`width`: of models.UNet.", "    x\n     y", "Two.", "`depth`: too."]
 
 
 @pytest.mark.parametrize(

@@ -529,7 +529,7 @@ def test_two_restorations_into_one_output_and_sigterm(tomogram, tmp_path, run, m
     child.terminate()
     said, complaint = child.communicate(timeout=60)
     assert (child.returncode, said) == (143, "")
-    assert complaint == "cryostudy: stopped; run the same command again to go on from the last checkpoint\n"
+    assert complaint == "cryostudy: stopped; the same command goes on from the last checkpoint, where there is one\n"
     (kept,) = tmp_path.rglob("checkpoint.pt")
     done = torch.load(kept, weights_only=True)["history"]["step"]
     assert done == steps_logged(tmp_path) < 30

@@ -31,7 +31,9 @@ class BlindWedge(WedgeFilling):
     .. math:: \sum_{p\ \mathrm{hidden}} \big( (F^{-1} M_\varphi F f(x))(R_\varphi p) - y(p) \big)^2
 
     Like every blind spot it takes the noise to be independent between voxels, which that of a reconstruction is not
-    (chapter 16). The two wedges cannot be weighted apart here, for the comparison is made voxel by voxel.
+    (chapter 16).
+
+    `wedge_weight`: without effect, for voxels are compared, which belong to both wedges.
     """
 
     name: ClassVar[str] = "blind_wedge"

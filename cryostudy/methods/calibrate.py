@@ -33,9 +33,10 @@ class Filter(Method):
     """A filter with one strength, chosen from the data where it is not given.
 
     A subclass sets `strength`, the name of the field that holds it, and `grid`, the values that are tried, in ascending
-    order, and defines :meth:`filtered` and :meth:`reach`. With halves the choice is that of :func:`errors_of_halves`,
-    without that of :func:`errors_of_prediction`, which takes noise that is correlated between voxels for signal
-    (chapter 16).
+    order, and defines :meth:`filtered` and :meth:`reach`. With halves the strength is the one with which either half,
+    filtered, is nearest to the other (as in :func:`errors_of_halves`). Without them it is the one with which voxels are
+    best predicted by their neighbours (:func:`errors_of_prediction`), which takes noise that is correlated between
+    voxels for signal (chapter 16).
 
     `sample`: side of the sub-volumes, and their number, on which the strength is chosen.
     """

@@ -38,8 +38,8 @@ class CryoSamba(Learned):
 
     Where a slice has no neighbour on one side, it is given the other one twice. Along an axis of D slices gaps go up to
     (D - 1) // 2 at most; an axis of less than 3 slices is left out. `patch` is the side of the square crops that are
-    trained on; slices are restored whole. Paper 003 states no sizes; those of the network and the gaps are this
-    study's.
+    trained on; slices are restored whole. Paper 003 states no sizes; those of the network, `channels` and
+    `levels`, and the gaps are this study's.
     """
 
     name: ClassVar[str] = "cryosamba"

@@ -22,7 +22,7 @@ from cryostudy.training import Batch
 
 @dataclass(frozen=True)
 class DeepDeWedge(WedgeFilling):
-    """The masked loss of :class:`WedgeFilling` on two half-tomograms (`wiedemann2024`, Section 2.1).
+    """The masked loss below on two half-tomograms (`wiedemann2024`, Section 2.1).
 
     Either half is input or target, at random. The network restores the full tomogram (Step 3 of the paper).
 

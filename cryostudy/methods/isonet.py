@@ -50,13 +50,14 @@ class IsoNet(Networked):
     `iterations` of equal length share the `steps` (paper 004: 45 to 60 of 10 to 20 epochs). Noise starts in iteration
     `noise_start` with the level `noise_step`, in deviations of the tomogram, and grows by as much every `noise_every`
     iterations. `noise_mode`: "ramp" or "hamming", white projections back-projected with that filter, or "none", white
-    noise in the volume (paper 004's `noFilter`) outside the wedge.
+    noise in the volume (paper 004's `noFilter`) outside the wedge. `noise_samples`: noise volumes drawn, of which crops
+    are taken at random.
 
-    `density_percentage`, `std_percentage`: of the voxels, those of :func:`cryostudy.content.content_mask`, around which
-    cubes are cut; 100 for both takes all. `margin`: voxels by which cubes are wider while the wedge is removed, for
-    the Fourier transform wraps around.
+    `density_percentage`, `std_percentage`: of the voxels, the densest and the most varied, around which cubes are cut;
+    100 for both takes all. `margin`: voxels by which cubes are wider while the wedge is removed, for the Fourier
+    transform wraps around.
 
-    `deconvolve` puts :class:`~cryostudy.methods.wiener.Wiener` before all of this, with its `falloff`, `snr` and
+    `deconvolve` puts the method `wiener` before all of this, with its `falloff`, `snr` and
     `defocus`, whatever CTF there is undone. A `falloff` of None is chosen from halves where there are any, else from
     the tomogram alone, which takes the noise of a soft reconstruction filter for signal and hardly filters.
 

@@ -32,10 +32,12 @@ class Learned(Method):
     `halo` and `multiple` are what :func:`cryostudy.inference.tiled` must know of its network, `tile` the largest side
     that fits a laptop's memory. `keep_last`: where the held-out loss is no guide, the last weights are kept.
 
-    `patch` (voxels), `batch`, `steps`, `learning_rate`, `betas`, `decay` (to zero along a half cosine), `patience`
-    (validations) and `precision` are those of :func:`cryostudy.training.train`; in mixed precision volumes are restored
-    so, too. `train_voxels` bounds the (central) part that is trained on; `validation` is the share of it that is held
-    out.
+    `patch`: side of the cubes that are trained on, voxels. `batch`: how many a step. `steps`, `learning_rate`, `betas`:
+    of the optimiser, Adam. `decay`: the learning rate rises for a twentieth of the steps and falls to zero along a half
+    cosine. `validation`: share of the recording that is not trained on but tells which weights are best. `patience`:
+    stop after so many of twenty looks at it without a better one; None, never. `train_voxels`: of a larger recording,
+    the central part of this size is trained on. `precision`: "32-true" is float32; "bf16-mixed" and "16-mixed" train
+    and restore with half the bits in the convolutions.
     """
 
     tile: ClassVar[int] = 128

@@ -19,7 +19,11 @@ from cryostudy.training import Batch, Terms
 
 @dataclass(frozen=True)
 class Masked(Learned):
-    """A U-Net trained to guess hidden voxels; a subclass says in :meth:`hide` which are, and what stands there."""
+    """A U-Net trained to guess hidden voxels.
+
+    `channels`: at full resolution. `levels`: halvings. A subclass says in :meth:`hide` which are, and what stands
+    there.
+    """
 
     channels: int = 32
     levels: int = 2

@@ -23,10 +23,11 @@ from cryostudy.tomography import wedge_mask
 
 @dataclass(frozen=True)
 class Networked(Learned):
-    """`architecture`: "unet", the papers' default (64 channels and three levels: 27 M weights), or another of
-    :data:`cryostudy.models.ARCHITECTURES`; `channels` and `levels` are its width and depth as far as it has them.
+    """`architecture`: the network, "unet", the papers' default (64 channels and three levels: 27 M weights), "msdnet",
+    "scunet" or "swinunetr". `channels` and `levels`: its width and depth as far as it has them.
 
-    `objective`: "l2", "l1" or "fsc", see :mod:`cryostudy.losses.objectives`.
+    `objective`: what training makes small between estimate and target. "l2": the mean squared difference. "l1": the
+    mean absolute difference. "fsc": one less their Fourier shell correlation.
     """
 
     scales: ClassVar[dict[str, dict[str, Any]]] = {

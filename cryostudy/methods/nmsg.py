@@ -45,7 +45,8 @@ class NMSG(Learned):
     .. math:: \frac{(1 + \alpha^2)\, y - (y + \alpha n)}{\alpha^2} = y - \frac{n}{\alpha}.
 
     `weights`: of reconstruction, guidance (Gaussian of `guide_sigma` voxels), sparsity (edges of the volume smoothed
-    with `smooth_sigma` voxels) and total variation.
+    with `smooth_sigma` voxels) and total variation. `alpha`: how much of n is added. `channels`, `levels`:
+    of the U-Net.
     """
 
     name: ClassVar[str] = "nmsg"

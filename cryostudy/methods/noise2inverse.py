@@ -30,7 +30,7 @@ class Noise2Inverse(Learned):
     the paper's choice; "1:X": one part predicts the mean of the others. Every training pair leaves out a random part.
 
     The network restores the full tomogram, a little less noisy than what it was trained on. The paper restores the
-    inputs of training instead and averages; that needs the tilt series again, see :func:`mean_of_folds`.
+    inputs of training instead and averages; that needs the tilt series again.
 
     `channels` and `levels` are those of the U-Net, whose size, like `steps`, is this study's choice.
     """

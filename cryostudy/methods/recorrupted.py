@@ -29,6 +29,8 @@ class Recorrupted(Networked):
     Section 3.1): the pair is as good as two recordings, each with the full dose in it. n is not white: it is drawn with
     the spectrum that the reconstruction gives it (:mod:`cryostudy.noise`; chapters 17 and 18).
 
+    `alpha`: how strong the noise added to the input is, in units of the recording's own; 1 / alpha is the target's.
+
     `source`: where level and spectrum of the noise come from. "tilt_series": the level of each image, pushed through
     the reconstruction. "halves": half of their difference. "volume": from the volume alone, with its tilt angles and
     filter, the level from the highest frequencies. "background": from the volume alone, its quietest patches. "auto":

@@ -18,11 +18,11 @@ from cryostudy.training import Batch
 
 @dataclass(frozen=True)
 class RecorruptedWedge(WedgeFilling):
-    r"""The masked loss of :class:`WedgeFilling` on pairs :math:`(y + \alpha n, y - n / \alpha)` (chapter 21).
+    r"""The masked loss below on pairs :math:`(y + \alpha n, y - n / \alpha)` (chapter 21).
 
-    y is the tomogram and n fresh noise with its spectrum, as in :class:`~cryostudy.methods.recorrupted.Recorrupted`,
-    whose `alpha`, `source`, `level_scale` and `samples` these are. Noise is added before the pair is turned; turning
-    is linear, so here both are turned alike and then added.
+    y is the tomogram and n fresh noise with its spectrum. `alpha`, `source`, `level_scale` and `samples` are those of
+    the method `recorrupted`. Noise is added before the pair is turned; turning is linear, so here both are turned alike
+    and then added.
     """
 
     name: ClassVar[str] = "recorrupted_wedge"

@@ -30,7 +30,10 @@ MODEL = "unet-3d"  # of `topaz denoise3d`: its default, trained on tomograms of 
 class Topaz(Noise2Noise):
     """Noise2noise on halves with the U-Net of Topaz-Denoise (`bepler2020`); see :class:`TopazUNet` for its parts.
 
-    `channels` and `levels` are those of that network; optimiser, learning rate and budget are the study's.
+    `architecture`: no other. `channels` and `levels` are those of that network; optimiser, learning rate and budget are
+    the study's.
+
+    `laptop` and `smoke` have the budget of `noise2noise`.
 
     `pretrained`: nothing is trained; the model that its authors trained on many tomograms restores the full one. That
     needs no halves, but the package topaz-em (GPL), which is run as a program of its own.

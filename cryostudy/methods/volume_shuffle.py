@@ -28,14 +28,18 @@ PAPERS = {"levels": 2, "v": 3, "dilation": 3, "hole": 3, "block": "dca", "sampli
 class VolumeShuffle(Learned):
     """Train the blind-spot network on one volume and restore that volume with it.
 
-    Fields hold the paper's values (`liu2025`, Section 5.1) where it gives them. It leaves open the width of the network
-    and of the filters: `channels`, `blocks`, `guide_sigma` (voxels), `bilateral_sigma` (voxels) and `bilateral_range`
-    (standard deviations of the volume) are this study's choice. An epoch is as many random patches as half-overlapping
-    ones cover the volume with; `steps` replaces `epochs` where given. Patches are drawn at random places and mirrored:
-    from a fixed list the network learns the noise by heart.
+    Parameters have the paper's values (`liu2025`, Section 5.1) where it gives them. It leaves open the width of the
+    network and of the filters: `channels`, `blocks`, `guide_sigma` (voxels), `bilateral_sigma` (voxels) and
+    `bilateral_range` (standard deviations of the volume) are this study's choice. An epoch is as many random patches as
+    half-overlapping ones cover the volume with; `steps` replaces `epochs` where given. Patches are drawn at random
+    places and mirrored: from a fixed list the network learns the noise by heart.
 
-    `levels`, `v`, `dilation`, `hole`, `block` and `sampling` change the network for ablations, see
-    :class:`cryostudy.models.shuffle_variants.ShuffleVariant`; block "unet" is a plain U-Net, which is not blind.
+    `weights`: of the four terms of the loss, reconstruction, guidance, edges and total variation. `attention`: over
+    what features are averaged, "global", the whole patch, as in the paper, which leaks a little (chapter 02),
+    "sublattice", the voxels of a voxel's own sub-lattice, or "none".
+
+    `levels`, `v`, `dilation`, `hole`, `block` and `sampling` change the network for ablations, see chapters 41 and 42;
+    block "unet" is a plain U-Net, which is not blind.
     """
 
     name: ClassVar[str] = "volume_shuffle"

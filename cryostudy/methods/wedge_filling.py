@@ -49,8 +49,9 @@ class WedgeFilling(Collective):
 
     .. math:: \| M M_\varphi F (f(x) - t) \|^2 + w \| (1 - M) M_\varphi F (f(x) - t) \|^2
 
-    with independent noise in input x and target t. Where both wedges lie, nothing is known and nothing is asked. The
-    weight w is 2: then the loss is the supervised one up to a constant (`wiedemann2024`, Proposition 1; Equation
+    with independent noise in input x and target t. Where both wedges lie, nothing is known and nothing is asked.
+
+    `wedge_weight`: w; with 2 the loss is the supervised one up to a constant (`wiedemann2024`, Proposition 1; Equation
     2 prints 4, and chapter 26 measures which holds). A subclass says in :meth:`volumes` and :meth:`pair` where the
     pairs come from.
     """

@@ -27,12 +27,12 @@ class Wiener(Filter):
     .. math:: W(k) = c(k) / (c(k)^2 + 1 / S(k)), \quad S(k) = \mathrm{snr}\, e^{-\mathrm{falloff}\, k} .
 
     Without `defocus` the transfer c is 1, and W a low-pass filter. With it, c is the CTF of the tomogram as a whole,
-    |CTF| where its images were phase-flipped, and W also undoes it; frequencies below `highpass` (cycles per voxel),
-    where the CTF leaves nothing to amplify, are then faded out.
+    |CTF| where its images were phase-flipped (`phase_flipped`), and W also undoes it; frequencies below `highpass`
+    (cycles per voxel), where the CTF leaves nothing to amplify, are then faded out.
 
-    `falloff`: voxels; None chooses it, see :class:`Filter`, judging c W, the estimate of the noiseless tomogram as it
-    was recorded. `snr`: at zero frequency. `defocus`: Å, underfocus positive. `voltage`: kV; `cs`: mm. `pixel`: Å, by
-    default the recording's.
+    `falloff`: voxels; None chooses it, as said below, judging c W, the estimate of the noiseless tomogram as it was
+    recorded. `snr`: at zero frequency. `defocus`: Å, underfocus positive. `voltage`: kV; `cs`: mm;
+    `amplitude_contrast`: share of the amplitudes, 0 to 1. `pixel`: Å, by default the recording's.
     """
 
     name: ClassVar[str] = "wiener"
