@@ -328,7 +328,7 @@ def test_a_training_cut_short_goes_on(run, drawn, tmp_path, monkeypatch):
 
     monkeypatch.setattr(DnCNN, "loss", loss)
     code, said, complaint = run(*training(tmp_path / "a.pt", method="dncnn"))
-    assert code == 130 and said == "" and "run the same command again" in complaint
+    assert code == 130 and said == "" and "the same command goes on" in complaint
     assert (tmp_path / "a.pt.cryostudy" / "checkpoint.pt").exists() and not (tmp_path / "a.pt").exists()
     assert run(*training(tmp_path / "a.pt", method="dncnn"))[0] == 0
     assert len(steps) == 3 + 2  # two were kept, the third was cut short
