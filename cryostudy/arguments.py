@@ -58,8 +58,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--denoiser", type=Path, help="a trained denoiser (.pt) to apply; then nothing is trained")
     p.add_argument("--out", type=Path, help="the restored tomogram (default: INPUT_METHOD.mrc beside the input)")
     add_profile(p)
-    p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                   help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
+    add_parameter(p, "change one hyper-parameter of the method, e.g. -p steps 400")
     p.add_argument("--voxel-size", type=float, help="Å, where the header has none")
     p.add_argument("--spread", type=int, metavar="K",
                    help="train K seeds and write OUT_spread.mrc too: how far their restorations differ at each voxel; "
@@ -94,8 +93,7 @@ def parser() -> argparse.ArgumentParser:
                    help="of the tomograms, degrees, in place of --tilt-file")  # fmt: skip
     p.add_argument("--filter", help="ramp, hamming, sirt-like or none: of the tomograms' reconstruction")
     add_profile(p)
-    p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                   help="change one hyper-parameter of the method, e.g. -p steps 400")  # fmt: skip
+    add_parameter(p, "change one hyper-parameter of the method, e.g. -p steps 400")
     add_seed_and_device(p)
 
     p = commands.add_parser(
@@ -173,8 +171,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("name", nargs="?", help="the chapter, e.g. 02_volume_shuffle (default: list them)")
     p.add_argument("--parameters", action="store_true", help="list the chapter's parameters instead of running it")
     add_profile(p)
-    p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                   help="a papermill parameter of the chapter")  # fmt: skip
+    add_parameter(p, "a papermill parameter of the chapter")
     p.add_argument(
         "--out",
         type=Path,
@@ -241,6 +238,13 @@ def add_profile(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--profile", default="laptop", help="smoke (tests, no results), laptop or gpu (default: %(default)s)"
     )
+
+
+def add_parameter(p: argparse.ArgumentParser, about: str) -> None:
+    """-p, which may be repeated."""
+    p.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=about
+    )  # fmt: skip
 
 
 def add_seed_and_device(p: argparse.ArgumentParser) -> None:

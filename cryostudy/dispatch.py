@@ -58,15 +58,17 @@ def list_methods(a: argparse.Namespace) -> None:
     from cryostudy import PROFILES
     from cryostudy.methods import Method, available, get
 
+    def line(method: type[Method]) -> str:
+        needs = ", ".join(need.replace("_", " ") for need in method.needs) or "one tomogram"
+        paper = f" [{method.paper}]" if method.paper else ""
+        return f"{method.summary}{paper}; needs {needs}, {method.cost}"
+
     if a.name is None:
         for name, method in available().items():
-            needs = ", ".join(need.replace("_", " ") for need in method.needs) or "one tomogram"
-            paper = f" [{method.paper}]" if method.paper else ""
-            print(f"{name:20} {method.summary}{paper}; needs {needs}, {method.cost}")
+            print(f"{name:20} {line(method)}")
         return
     method = get(a.name)
-    needs = ", ".join(need.replace("_", " ") for need in method.needs) or "one tomogram"
-    print(f"{a.name}: {method.summary}{f' [{method.paper}]' if method.paper else ''}; needs {needs}, {method.cost}\n")
+    print(f"{a.name}: {line(method)}\n")
     columns = [method.at(profile).parameters() for profile in PROFILES]
     classes = [cls for cls in method.__mro__ if issubclass(cls, Method) and cls is not Method and cls.__doc__]
     for paragraph in manual([str(cls.__doc__) for cls in classes], [*PROFILES, *columns[0]]):
